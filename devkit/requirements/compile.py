@@ -1,0 +1,22 @@
+"""Pins everything that a supported ComfyUI needs: `python3 devkit/requirements/compile.py`.
+
+Needs `uv` on the path and the ComfyUI folders that `dev.py setup` has fetched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from devkit.layout import DEV, RELEASES, REQUIREMENTS
+
+for release in RELEASES:
+    command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10"]
+    command += ["--no-annotate", "--upgrade", "--custom-compile-command"]
+    command += ["python3 devkit/requirements/compile.py", "torch.in", "tools.in"]
+    command += [str(DEV / f"comfyui-{release.version}" / "requirements.txt")]
+    subprocess.run([*command, "-o", release.requirements.name], cwd=REQUIREMENTS, check=True)
+    print(f"{release.requirements.name} written")

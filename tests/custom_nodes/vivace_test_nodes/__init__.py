@@ -1,0 +1,79 @@
+"""Helper nodes for the demo and the tests; never part of the product.
+
+They stand in for an 8-GB text encoder, and let a client see a model's weights as they are when the
+model runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from safetensors.torch import save_file
+
+
+class TestConditioning(io.ComfyNode):
+    """A random text embedding, the same for the same seed."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestConditioning",
+            category="Vivace/Test",
+            inputs=[
+                io.Int.Input("seed", default=0),
+                io.Int.Input("tokens", default=12, min=1),
+                io.Int.Input("width", default=3584, min=1),
+            ],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seed, tokens, width):
+        embedding = torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed))
+        return io.NodeOutput([[embedding, {}]])
+
+
+class TestSaveWeights(io.ComfyNode):
+    """Loads a model as a sampler would and saves the first rows of the named parameters."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestSaveWeights",
+            category="Vivace/Test",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model"),
+                io.String.Input("names", multiline=True),
+                io.Int.Input("rows", default=128, min=1),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, names, rows):
+        comfy.model_management.load_models_gpu([model], force_full_load=True)
+        diffusion_model = model.model.diffusion_model
+        weights = {
+            name: comfy.utils.get_attr(diffusion_model, name)[:rows].detach().cpu().clone()
+            for name in names.split()
+        }
+        files = []
+        if weights:
+            folder, filename, counter, subfolder, _ = folder_paths.get_save_image_path(
+                "weights", folder_paths.get_output_directory()
+            )
+            name = f"{filename}_{counter:05}_.safetensors"
+            save_file(weights, Path(folder) / name)
+            files.append({"filename": name, "subfolder": subfolder, "type": "output"})
+        return io.NodeOutput(ui={"files": files, "patched": [len(model.patches)]})
+
+
+NODE_CLASS_MAPPINGS = {
+    "VivaceTestConditioning": TestConditioning,
+    "VivaceTestSaveWeights": TestSaveWeights,
+}

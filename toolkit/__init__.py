@@ -1,0 +1,1 @@
+"""What the small nodes do, free of ComfyUI."""

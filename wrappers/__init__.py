@@ -1,0 +1,1 @@
+"""Ties `lora/` to models that ComfyUI runs."""
