@@ -24,7 +24,7 @@ def missing_loras(names: Iterable[str]) -> str | None:
     """
     listed = listed_loras()
     complaints = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(map(str, names)):
         if name.replace("\\", "/") not in listed:
             near = difflib.get_close_matches(name, listed, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -7,7 +7,9 @@ import { api } from "../../scripts/api.js";
 const WIDGET_TYPE = "VIVACE_LORA_ROWS";
 const LIST_ID = "vivace-lora-names";
 const ROW_HEIGHT = 30;
-const FOOTER_HEIGHT = 34;
+const FOOTER_HEIGHT = 52; // the button and the margin that the canvas keeps around a widget
+
+const MIN_WIDTH = 360;
 
 let names = new Set();
 const widgets = new Set();
@@ -167,7 +169,7 @@ function createWidget(node, inputName) {
     widgets.delete(rows);
     onRemove?.apply(this, arguments);
   };
-  return { widget, minWidth: 300, minHeight: rows.height };
+  return { widget, minWidth: MIN_WIDTH, minHeight: rows.height };
 }
 
 app.registerExtension({

@@ -1,0 +1,79 @@
+"""What the tests share: the real ComfyUI, its server, the demo's models, a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, settings
+from vivace.devkit.client import ComfyClient
+from vivace.devkit.demo.models import ensure_models, import_comfy
+from vivace.devkit.layout import MODELS, OUT
+from vivace.devkit.server import ComfyServer
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vivace")
+
+ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def missing(what: str) -> None:
+    """Skip by hand, fail on CI: there, everything the tests need must have been installed."""
+    if ON_CI:
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def comfyui_folder() -> Path:
+    """The folder of the real ComfyUI that `dev.py test` names in `VIVACE_COMFYUI`."""
+    folder = os.environ.get("VIVACE_COMFYUI")
+    if not folder:
+        missing("VIVACE_COMFYUI is not set; run the tests with `python3 dev.py test`")
+    return Path(str(folder))
+
+
+@pytest.fixture(scope="session")
+def comfyui(comfyui_folder: Path) -> ModuleType:
+    """ComfyUI's `comfy` package, importable in this process, on the CPU."""
+    import_comfy(comfyui_folder)
+    import comfy
+
+    return comfy
+
+
+@pytest.fixture(scope="session")
+def models(comfyui_folder: Path) -> Path:
+    """The folder with the demo's checkpoint, VAE and LoRAs."""
+    ensure_models(MODELS, comfyui_folder)
+    return MODELS
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
+    """A real ComfyUI with the pack and the helper nodes, for the whole session."""
+    work = OUT / "tests" / "server"
+    shutil.rmtree(work, ignore_errors=True)
+    running = ComfyServer(
+        Path(sys.executable),
+        comfyui_folder,
+        work,
+        arguments=["--disable-dynamic-vram"],
+        test_nodes=True,
+        log=work / "server.log",
+    )
+    with running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: ComfyServer) -> ComfyClient:
+    """A client of the session's server."""
+    return ComfyClient(server.url)

@@ -1,0 +1,37 @@
+"""Small API-format prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vivace.devkit.client import Prompt
+from vivace.devkit.demo.models import MODEL_FILE
+
+PEFT, KOHYA = "vivace-demo-peft.safetensors", "vivace-demo-kohya.safetensors"
+SOME_WEIGHT = "transformer_blocks.0.attn.to_q.weight"
+
+
+def node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    """One node of a prompt."""
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def stack_prompt(rows: Any, **more_inputs: Any) -> Prompt:
+    """Loads the demo model, applies a LoRA Stack and saves a weight."""
+    return {
+        "model": node("UNETLoader", unet_name=MODEL_FILE, weight_dtype="default"),
+        "stack": node("VivaceLoraStack", model=["model", 0], rows=rows, **more_inputs),
+        "weights": node("VivaceTestSaveWeights", model=["stack", 0], names=SOME_WEIGHT, rows=16),
+    }
+
+
+def loader_prompt(lora: Any, strength: Any) -> Prompt:
+    """The same with a LoRA Loader."""
+    prompt = stack_prompt([])
+    prompt["stack"] = node("VivaceLoraLoader", model=["model", 0], lora=lora, strength=strength)
+    return prompt
+
+
+def row(lora: str, strength: float = 1.0, on: bool = True) -> dict[str, Any]:
+    """One row of a stack."""
+    return {"on": on, "lora": lora, "strength": strength}

@@ -1,0 +1,217 @@
+"""The nodes in the real editor, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import missing
+from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+from support.graphs import KOHYA, PEFT
+from vivace.devkit.client import ComfyClient
+from vivace.devkit.layout import OUT
+from vivace.devkit.server import ComfyServer
+
+SCREENSHOTS = OUT / "screenshots"
+WORKFLOW = json.loads((Path(__file__).parent / "data" / "ui_workflow.json").read_text())
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def find_browser() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+    found = os.environ.get("VIVACE_BROWSER") or next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        missing("No Chromium: install it, or name its program in VIVACE_BROWSER")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = find_browser()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
+    """The editor, opened once, with our nodes registered."""
+    # Without this, a new user is shown the templates before the graph.
+    settings = json.dumps({"Comfy.TutorialCompleted": True}).encode()
+    request = urllib.request.Request(f"{server.url}/settings", settings)  # noqa: S310
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    opened = browser.new_page(viewport={"width": 1500, "height": 900})
+    opened.goto(server.url)
+    opened.wait_for_function(
+        "() => window.app?.graph && !!window.LiteGraph?.registered_node_types.VivaceLoraStack",
+        timeout=90_000,
+    )
+    # The editor opens its first workflow a moment after it has registered the nodes.
+    opened.wait_for_function("() => app.graph.nodes.length > 0")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def editor(page: Page) -> Iterator[Page]:
+    """The editor with an empty graph; script errors of ours fail the test."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.evaluate("() => app.graph.clear()")
+    yield page
+    page.keyboard.press("Escape")
+    assert [error for error in errors if "vivace" in error.lower()] == []
+
+
+def shoot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def load(page: Page, workflow: dict[str, Any]) -> None:
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+    page.wait_for_timeout(500)
+
+
+def prompt_of(page: Page) -> dict[str, Any]:
+    return page.evaluate("async () => (await app.graphToPrompt()).output")
+
+
+def open_search(page: Page) -> None:
+    """Double-click the canvas; a greeting of the editor may have to be closed first."""
+    names = ("Add a node...", "Search Nodes...")
+    search = page.get_by_placeholder(names[0]).or_(page.get_by_placeholder(names[1])).first
+    for _ in range(5):
+        page.mouse.dblclick(700, 650)
+        try:
+            search.wait_for(timeout=3_000)
+            return
+        except PlaywrightTimeoutError:
+            page.keyboard.press("Escape")
+    shoot(page, "no-search")
+    pytest.fail("the node search did not open, see no-search.png")
+
+
+def stack_of(prompt: dict[str, Any]) -> Any:
+    return next(n for n in prompt.values() if n["class_type"] == "VivaceLoraStack")["inputs"]
+
+
+def says_missing(page: Page) -> bool:
+    return "missing node" in page.inner_text("body").lower()
+
+
+def test_nodes_are_found_by_search_and_added(editor: Page) -> None:
+    open_search(editor)
+    editor.keyboard.type("lora stack")
+    editor.get_by_text("LoRA Stack").first.wait_for()
+    shoot(editor, "search")
+    editor.keyboard.press("Enter")
+    editor.wait_for_function("() => app.graph.nodes.some(n => n.comfyClass === 'VivaceLoraStack')")
+
+
+def test_every_node_can_be_created(editor: Page, client: ComfyClient) -> None:
+    info = client.get_json("/object_info")
+    ours = [n for n in info if info[n]["python_module"] == "custom_nodes.ComfyUI-Vivace"]
+    for index, name in enumerate(ours):
+        place = [120 + index % 3 * 440, 60 + index // 3 * 320]
+        title = editor.evaluate(
+            """([name, place]) => {
+                const node = LiteGraph.createNode(name);
+                app.graph.add(node);
+                node.pos = place;
+                if (name === "VivaceLoraStack") node.widgets[0].value = [
+                    { on: true, lora: "vivace-demo-peft.safetensors", strength: 0.8 },
+                    { on: false, lora: "vivace-demo-kohya.safetensors", strength: 0.5 },
+                ];
+                return node.title;
+            }""",
+            [name, place],
+        )
+        assert title == info[name]["display_name"]
+    editor.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 60]; }")
+    editor.wait_for_timeout(800)
+    shoot(editor, "every-node")
+
+
+def test_a_saved_workflow_loads_and_runs_from_the_run_button(
+    editor: Page, client: ComfyClient
+) -> None:
+    load(editor, WORKFLOW)
+    assert not says_missing(editor)
+    before = set(client.get_json("/history"))
+    editor.get_by_test_id("queue-button").click()
+    deadline = time.monotonic() + 120
+    while not (new := set(client.get_json("/history")) - before):
+        assert time.monotonic() < deadline, "the run never ended"
+        editor.wait_for_timeout(200)
+    outputs = client.wait(new.pop())
+    saved = [image for node in outputs.values() for image in node.get("images", [])]
+    assert len(saved) == 1
+    editor.wait_for_timeout(1500)
+    shoot(editor, "after-run")
+
+
+def test_an_unknown_node_is_noticed(editor: Page) -> None:
+    """The control of the test above: the editor does say when a node is missing."""
+    workflow = json.loads(json.dumps(WORKFLOW))
+    workflow["nodes"][0]["type"] = "VivaceNoSuchNode"
+    load(editor, workflow)
+    editor.wait_for_function(
+        "() => document.body.innerText.toLowerCase().includes('missing node')", timeout=10_000
+    )
+
+
+def test_rows_can_be_edited_and_survive_saving(editor: Page) -> None:
+    load(editor, WORKFLOW)
+    assert stack_of(prompt_of(editor))["rows"] == {
+        "__value__": [
+            {"on": True, "lora": PEFT, "strength": 0.8},
+            {"on": False, "lora": KOHYA, "strength": 0.5},
+        ]
+    }
+    rows = editor.locator(".vivace-rows")
+    rows.get_by_label("LoRA 2: on").check()
+    rows.get_by_label("LoRA 1: strength").fill("-0.25")
+    rows.get_by_text("Add LoRA").click()
+    rows.get_by_label("LoRA 3: file").fill("gone.safetensors")
+    rows.get_by_label("LoRA 3: file").press("Tab")
+    expected = [
+        {"on": True, "lora": PEFT, "strength": -0.25},
+        {"on": True, "lora": KOHYA, "strength": 0.5},
+        {"on": True, "lora": "gone.safetensors", "strength": 1},
+    ]
+    assert stack_of(prompt_of(editor))["rows"]["__value__"] == expected
+    missing_file = rows.get_by_label("LoRA 3: file")
+    assert "vivace-rows-missing" in (missing_file.get_attribute("class") or "")
+    shoot(editor, "rows")
+
+    load(editor, json.loads(json.dumps(editor.evaluate("() => app.graph.serialize()"))))
+    assert stack_of(prompt_of(editor))["rows"]["__value__"] == expected
+    editor.locator(".vivace-rows").get_by_label("LoRA 1: remove").click()
+    assert stack_of(prompt_of(editor))["rows"]["__value__"] == expected[1:]
+
+
+def test_an_api_prompt_loads_into_the_editor(editor: Page) -> None:
+    load(editor, WORKFLOW)
+    prompt = prompt_of(editor)
+    editor.evaluate("prompt => app.loadApiJson(prompt, 'api')", prompt)
+    editor.wait_for_function("count => app.graph.nodes.length === count", arg=len(prompt))
+    assert stack_of(prompt_of(editor))["rows"] == stack_of(prompt)["rows"]
+
+
+def test_lora_names_are_offered(editor: Page) -> None:
+    editor.wait_for_function(
+        "name => [...document.querySelectorAll('#vivace-lora-names option')]"
+        ".some(option => option.value === name)",
+        arg=PEFT,
+    )

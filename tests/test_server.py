@@ -1,0 +1,233 @@
+"""The nodes in a real ComfyUI, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load
+from support.graphs import KOHYA, PEFT, SOME_WEIGHT, loader_prompt, node, row, stack_prompt
+from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.demo.models import LORAS, lora_state_dict, save
+
+
+def weight(client: ComfyClient, prompt: Prompt) -> torch.Tensor:
+    saved = client.run(prompt)["weights"]["files"][0]
+    return load(client.fetch(saved))[SOME_WEIGHT]
+
+
+@pytest.fixture(scope="module")
+def base(client: ComfyClient) -> torch.Tensor:
+    return weight(client, stack_prompt([]))
+
+
+def delta(index: int, rows: int) -> torch.Tensor:
+    lora = LORAS[index]
+    factors, stem = lora_state_dict(lora), lora.stem("attn.to_q")
+    scale = (lora.alpha or lora.rank) / lora.rank
+    up = factors[f"{stem}.{lora.up}"][:rows].double()
+    return scale * up @ factors[f"{stem}.{lora.down}"].double()
+
+
+def test_import_time_is_nothing_in_comfyui_s_own_log(server: Any) -> None:
+    lines = [
+        line for line in server.log.read_text().splitlines() if line.endswith("ComfyUI-Vivace")
+    ]
+    assert any("0.0 seconds" in line for line in lines), server.tail(80)
+
+
+def test_nodes_are_listed_with_their_schema(client: ComfyClient) -> None:
+    info = client.get_json("/object_info")
+    stack = info["VivaceLoraStack"]
+    assert stack["display_name"] == "LoRA Stack"
+    assert stack["category"] == "Vivace/LoRA"
+    assert stack["input"]["required"]["rows"][0] == "VIVACE_LORA_ROWS"
+    assert stack["output"] == ["MODEL"]
+    assert stack["python_module"] == "custom_nodes.ComfyUI-Vivace"
+    names = info["VivaceLoraLoader"]["input"]["required"]["lora"]
+    assert {PEFT, KOHYA} <= set(names[1]["options"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda rows: rows, lambda rows: {"__value__": rows}, json.dumps],
+    ids=["plain list", "as the editor sends it", "JSON text"],
+)
+def test_every_way_to_send_rows_applies_them(
+    client: ComfyClient, base: torch.Tensor, wrap: Any
+) -> None:
+    rows = [row(PEFT, 0.5), row(KOHYA, -0.75)]
+    patched = weight(client, stack_prompt(wrap(rows)))
+    expected = base.double() + 0.5 * delta(0, 16) - 0.75 * delta(1, 16)
+    assert torch.allclose(patched.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_loader_applies_one_lora(client: ComfyClient, base: torch.Tensor) -> None:
+    patched = weight(client, loader_prompt(KOHYA, 2.0))
+    assert torch.allclose(patched.double(), base.double() + 2 * delta(1, 16), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [row(PEFT, 0.0)],
+        [row(PEFT, 1.0, on=False)],
+        [row("not there.safetensors", 1.0, on=False)],
+        [row("", 1.0)],
+        [row(PEFT, 0.0), row(KOHYA, 1.0, on=False)],
+    ],
+    ids=["empty", "strength 0", "off", "off and missing", "not filled in", "two"],
+)
+def test_rows_that_do_nothing_leave_the_model_bit_equal(
+    client: ComfyClient, base: torch.Tensor, rows: list[Any]
+) -> None:
+    assert torch.equal(weight(client, stack_prompt(rows)), base)
+
+
+def test_branches_of_one_graph_do_not_see_each_other(
+    client: ComfyClient, base: torch.Tensor
+) -> None:
+    prompt = stack_prompt([row(PEFT, 0.9)])
+    prompt["other"] = node("VivaceLoraStack", model=["model", 0], rows=[row(KOHYA, 0.9)])
+    for name, source in (("a", "other"), ("b", "model"), ("c", "stack")):
+        prompt[name] = node("VivaceTestSaveWeights", model=[source, 0], names=SOME_WEIGHT, rows=16)
+    outputs = client.run(prompt)
+    saved = {n: load(client.fetch(outputs[n]["files"][0]))[SOME_WEIGHT] for n in "abc"}
+    assert torch.equal(saved["b"], base)
+    assert torch.allclose(saved["a"].double(), base.double() + 0.9 * delta(1, 16), atol=1e-5)
+    assert torch.allclose(saved["c"].double(), base.double() + 0.9 * delta(0, 16), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (stack_prompt([row("vivace-demo-peff.safetensors")]), ["not in ComfyUI's loras", PEFT]),
+        (stack_prompt([row("../../etc/passwd")]), ["not in ComfyUI's loras folders"]),
+        (stack_prompt([row("/etc/passwd")]), ["not in ComfyUI's loras folders"]),
+        (stack_prompt(5), ["rows must be a list", "not 5"]),
+        (stack_prompt([{"lora": PEFT, "strength": "strong"}]), ["rows[0].strength", "'strong'"]),
+        (stack_prompt("[{"), ["not valid JSON"]),
+        (loader_prompt("no-such.safetensors", 1.0), ["'no-such.safetensors' is not in"]),
+        (loader_prompt(7, 1.0), ["'7' is not in"]),
+        (loader_prompt(PEFT, "strong"), ["Failed to convert", "FLOAT"]),
+        (loader_prompt(PEFT, 1000.0), ["bigger than max"]),
+    ],
+)
+def test_bad_input_is_refused_when_queueing(
+    client: ComfyClient, prompt: Prompt, words: list[str]
+) -> None:
+    with pytest.raises(PromptRejectedError) as refusal:
+        client.queue(prompt)
+    message = refusal.value.messages("stack")
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_rows_input_is_refused(client: ComfyClient) -> None:
+    prompt = stack_prompt([])
+    del prompt["stack"]["inputs"]["rows"]
+    with pytest.raises(PromptRejectedError, match="Required input is missing"):
+        client.queue(prompt)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read"),
+        (b"this is not safetensors at all, whatever its name says", "cannot be read"),
+    ],
+)
+def test_a_broken_file_stops_the_run_and_harms_nothing(
+    client: ComfyClient, models: Any, base: torch.Tensor, content: bytes, words: str
+) -> None:
+    broken = models / "loras" / "vivace-test-broken.safetensors"
+    broken.write_bytes(content)
+    try:
+        with pytest.raises(PromptFailedError) as failure:
+            client.run(stack_prompt([row(PEFT, 0.3), row(broken.name)]))
+    finally:
+        broken.unlink()
+    assert words in str(failure.value)
+    assert broken.name in str(failure.value)
+    assert torch.equal(weight(client, stack_prompt([row(PEFT, 0.0)])), base)
+
+
+def test_a_lora_for_another_model_is_refused_by_name(client: ComfyClient, models: Any) -> None:
+    foreign = models / "loras" / "vivace-test-foreign.safetensors"
+    save({"lora_unet_down_blocks_0.lora_up.weight": torch.zeros(4, 2)}, foreign)
+    try:
+        with pytest.raises(PromptFailedError, match=r"foreign.*matches no weight of this model"):
+            client.run(stack_prompt([row(foreign.name)]))
+    finally:
+        foreign.unlink()
+
+
+def test_a_replaced_file_is_read_again(
+    client: ComfyClient, models: Any, base: torch.Tensor
+) -> None:
+    path = models / "loras" / "vivace-test-replaced.safetensors"
+    factors = lora_state_dict(LORAS[0])
+    try:
+        save(factors, path)
+        first = weight(client, stack_prompt([row(path.name)]))
+        save({k: v * (3 if "lora_B" in k else 1) for k, v in factors.items()}, path)
+        second = weight(client, stack_prompt([row(path.name)]))
+    finally:
+        path.unlink()
+    assert torch.allclose(first.double(), base.double() + delta(0, 16), atol=1e-5)
+    assert torch.allclose(second.double(), base.double() + 3 * delta(0, 16), atol=1e-4)
+
+
+def test_blank_image_and_is_empty_run(client: ComfyClient) -> None:
+    outputs = client.run(
+        {
+            "blank": node("VivaceBlankImage", width=32, height=16, batch_size=2, color="#ff000080"),
+            "empty": node(
+                "VivaceImageIsEmpty",
+                image=["blank", 0],
+                mask=["blank", 1],
+                uniform_within=0.01,
+                black_below=-1.0,
+                white_above=-1.0,
+                transparent_above=0.4,
+            ),
+            "shown": node("PreviewAny", source=["empty", 2]),
+            "verdict": node("PreviewAny", source=["empty", 0]),
+            "image": node("PreviewImage", images=["blank", 0]),
+        }
+    )
+    assert outputs["verdict"]["text"][0].lower() == "true"
+    details = outputs["shown"]["text"][0].splitlines()
+    assert len(details) == 2
+    assert details[0].startswith("image 0: uniform + transparent")
+    picture = Image.open(BytesIO(client.fetch(outputs["image"]["images"][0])))
+    assert picture.size == (32, 16)
+    assert picture.getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_is_empty_without_an_image(client: ComfyClient) -> None:
+    limits = dict.fromkeys(
+        ("uniform_within", "black_below", "white_above", "transparent_above"), -1.0
+    )
+    outputs = client.run(
+        {
+            "empty": node("VivaceImageIsEmpty", **limits),
+            "shown": node("PreviewAny", source=["empty", 2]),
+        }
+    )
+    assert outputs["shown"]["text"] == ["image 0: no image"]
+
+
+def test_a_bad_colour_is_refused_when_queueing(client: ComfyClient) -> None:
+    prompt = {
+        "stack": node("VivaceBlankImage", width=8, height=8, batch_size=1, color="blurple"),
+        "image": node("PreviewImage", images=["stack", 0]),
+    }
+    with pytest.raises(PromptRejectedError) as refusal:
+        client.queue(prompt)
+    assert "'blurple' is not a colour" in refusal.value.messages("stack")
