@@ -1,6 +1,6 @@
 """Node ids, inputs and outputs are public: saved workflows and API clients depend on them.
 
-The snapshot may only grow: new nodes, and new optional inputs and new outputs at the end. After such
+The snapshot may only grow: new nodes, new optional inputs and new outputs at the end. After such
 a change run the tests once with `VIVACE_UPDATE_SNAPSHOT=1` and commit `data/public_api.json`.
 """
 
