@@ -1,1 +1,80 @@
-"""LoRA files and stacks, free of ComfyUI."""
+"""LoRA files -> exact low-rank factors, for Qwen-Image and Z-Image.
+
+Knows torch and safetensors' file format, but neither ComfyUI nor the rest of this pack. Names are
+imported on first use, so importing the package imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .architecture import Architecture, qwen_image, z_image
+    from .branch import Branch
+    from .compose import Composer
+    from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
+    from .dora import Dora, ResolvedDora
+    from .errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
+    from .examine import inspect
+    from .loader import Entry, Lora, load_lora
+    from .report import Report, markdown
+    from .stack import LoraStack
+
+_HOMES = {
+    "Architecture": "architecture",
+    "Branch": "branch",
+    "Composer": "compose",
+    "Delta": "delta",
+    "Dense": "delta",
+    "Dora": "dora",
+    "Entry": "loader",
+    "Hadamard": "delta",
+    "Kronecker": "delta",
+    "Lora": "loader",
+    "LoraError": "errors",
+    "LoraFileError": "errors",
+    "LoraFormatError": "errors",
+    "LoraModelError": "errors",
+    "LoraStack": "stack",
+    "LowRank": "delta",
+    "Report": "report",
+    "ResolvedDora": "dora",
+    "inspect": "examine",
+    "load_lora": "loader",
+    "markdown": "report",
+    "qwen_image": "architecture",
+    "z_image": "architecture",
+}
+
+__all__ = [
+    "Architecture",
+    "Branch",
+    "Composer",
+    "Delta",
+    "Dense",
+    "Dora",
+    "Entry",
+    "Hadamard",
+    "Kronecker",
+    "Lora",
+    "LoraError",
+    "LoraFileError",
+    "LoraFormatError",
+    "LoraModelError",
+    "LoraStack",
+    "LowRank",
+    "Report",
+    "ResolvedDora",
+    "inspect",
+    "load_lora",
+    "markdown",
+    "qwen_image",
+    "z_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""LoRA Stack and LoRA Loader."""
+"""LoRA Stack, LoRA Loader and LoRA Inspect."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from . import lora_files
 
 CATEGORY = "Vivace/LoRA"
 MAX_STRENGTH = 100.0
+MODES = ["auto", "merge", "branch"]
 
 
 @io.comfytype(io_type="VIVACE_LORA_ROWS")
@@ -41,13 +42,27 @@ class LoraStack(io.ComfyNode):
             ),
             search_aliases=["lora", "multi lora", "power lora loader", "load lora", "vivace"],
             inputs=[
-                io.Model.Input("model", tooltip="The diffusion model: Qwen-Image or Z-Image."),
+                _model_input(),
                 LoraRows.Input(
                     "rows",
                     tooltip="The LoRAs, in order. A row that is off or at strength 0 does nothing.",
                 ),
+                _mode_input(),
+                _strict_input(),
+                io.Custom("LORA_STACK").Input(
+                    "lora_stack",
+                    optional=True,
+                    tooltip="LoRAs from another pack's stack node; they come before the rows.",
+                ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model with the LoRAs.")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the LoRAs."),
+                _report_output(),
+                io.Custom("LORA_STACK").Output(
+                    display_name="lora_stack",
+                    tooltip="All LoRAs as (name, strength, strength), for other packs' nodes.",
+                ),
+            ],
         )
 
     @classmethod
@@ -63,8 +78,18 @@ class LoraStack(io.ComfyNode):
         return [(*lora_files.file_identity(r.lora), r.strength) for r in _active(parse_rows(rows))]
 
     @classmethod
-    def execute(cls, model: Any, rows: Any) -> io.NodeOutput:
-        return io.NodeOutput(_apply(model, parse_rows(rows)))
+    def execute(
+        cls,
+        model: Any,
+        rows: Any,
+        mode: str = "auto",
+        strict: bool = False,
+        lora_stack: Any = None,
+    ) -> io.NodeOutput:
+        active = _active((*rows_of_stack(lora_stack), *parse_rows(rows)))
+        patched, report = _apply(model, active, mode, strict)
+        stack = [(lora_files.listed_name(r.lora), r.strength, r.strength) for r in active]
+        return io.NodeOutput(patched, report, stack)
 
 
 class LoraLoader(io.ComfyNode):
@@ -82,12 +107,8 @@ class LoraLoader(io.ComfyNode):
             ),
             search_aliases=["lora", "load lora", "lora model only", "vivace"],
             inputs=[
-                io.Model.Input("model", tooltip="The diffusion model: Qwen-Image or Z-Image."),
-                io.Combo.Input(
-                    "lora",
-                    options=list(lora_files.listed_loras()),
-                    tooltip="A file from ComfyUI's loras folders.",
-                ),
+                _model_input(),
+                _lora_input(),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -96,8 +117,13 @@ class LoraLoader(io.ComfyNode):
                     step=0.01,
                     tooltip="1 applies the LoRA as trained, 0 not at all, below 0 its opposite.",
                 ),
+                _mode_input(),
+                _strict_input(),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The model with the LoRA.")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the LoRA."),
+                _report_output(),
+            ],
         )
 
     @classmethod
@@ -109,15 +135,111 @@ class LoraLoader(io.ComfyNode):
         return None if lora is None else lora_files.file_identity(lora)
 
     @classmethod
-    def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(_apply(model, (LoraRow(lora, strength),)))
+    def execute(
+        cls, model: Any, lora: str, strength: float, mode: str = "auto", strict: bool = False
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*_apply(model, _active((LoraRow(lora, strength),)), mode, strict))
+
+
+class LoraInspect(io.ComfyNode):
+    """What a LoRA file holds, without a model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VivaceLoraInspect",
+            display_name="LoRA Inspect",
+            category=CATEGORY,
+            description=(
+                "What a LoRA file holds and what would be applied: format, rank, modules, and every"
+                " tensor that is ignored or unknown, with the reason. Reads the header only."
+            ),
+            search_aliases=["lora info", "lora metadata", "lora keys", "vivace"],
+            is_output_node=True,
+            inputs=[_lora_input()],
+            outputs=[_report_output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora: str | None = None) -> bool | str:
+        return lora_files.missing_loras([] if lora is None else [lora]) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str | None = None) -> Any:
+        return None if lora is None else lora_files.file_identity(lora)
+
+    @classmethod
+    def execute(cls, lora: str) -> io.NodeOutput:
+        from ..lora.examine import inspect
+        from ..lora.report import markdown
+
+        report = markdown([inspect(lora_files.lora_path(lora))])
+        return io.NodeOutput(report, ui={"text": (report,)})
+
+
+def rows_of_stack(lora_stack: Any) -> tuple[LoraRow, ...]:
+    """Rows from another pack's LORA_STACK: `(name, model strength, clip strength)` each.
+
+    Raises:
+        ValueError: it is not such a list.
+    """
+    rows = []
+    for index, item in enumerate(lora_stack or ()):
+        if not isinstance(item, (list, tuple)) or len(item) < 2:
+            raise ValueError(
+                f"lora_stack[{index}] must be (name, model strength, clip strength), not {item!r}."
+            )
+        rows.append({"lora": item[0], "strength": item[1]})
+    return parse_rows(rows)
 
 
 def _active(rows: tuple[LoraRow, ...]) -> list[LoraRow]:
     return [row for row in rows if row.active]
 
 
-def _apply(model: Any, rows: tuple[LoraRow, ...]) -> Any:
-    from ..wrappers.dense import apply_loras
+def _apply(model: Any, rows: list[LoraRow], mode: str, strict: bool) -> tuple[Any, str]:
+    from ..wrappers.apply import apply_loras
 
-    return apply_loras(model, [(lora_files.lora_path(r.lora), r.strength) for r in _active(rows)])
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not '{mode}'.")
+    files = [(lora_files.lora_path(row.lora), row.strength) for row in rows]
+    return apply_loras(model, files, mode, strict)  # pyright: ignore[reportArgumentType]
+
+
+def _model_input() -> io.Model.Input:
+    return io.Model.Input("model", tooltip="The diffusion model: Qwen-Image or Z-Image.")
+
+
+def _lora_input() -> io.Combo.Input:
+    names = list(lora_files.listed_loras())
+    return io.Combo.Input("lora", options=names, tooltip="A file from ComfyUI's loras folders.")
+
+
+def _mode_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "mode",
+        options=MODES,
+        default="auto",
+        optional=True,
+        advanced=True,
+        tooltip=(
+            "merge: into the weights. branch: beside them at run time, exact on quantized weights,"
+            " and a changed strength costs nothing. auto: branch where weights are quantized."
+        ),
+    )
+
+
+def _strict_input() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "strict",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Stop with an error if anything in a file cannot be applied.",
+    )
+
+
+def _report_output() -> io.String.Output:
+    return io.String.Output(
+        display_name="report", tooltip="What was applied and what was not, as Markdown."
+    )

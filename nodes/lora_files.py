@@ -43,8 +43,12 @@ def lora_path(name: str) -> Path:
     problem = missing_loras([name])
     if problem:
         raise ValueError(problem)
-    listed_name = listed_loras()[name.replace("\\", "/")]
-    return Path(folder_paths.get_full_path_or_raise("loras", listed_name))
+    return Path(folder_paths.get_full_path_or_raise("loras", listed_name(name)))
+
+
+def listed_name(name: str) -> str:
+    """The name as ComfyUI lists it on this system."""
+    return listed_loras()[name.replace("\\", "/")]
 
 
 def file_identity(name: str) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from vivace.devkit.demo.__main__ import modules_matched
 from vivace.devkit.demo.checks import Result, different, equal, weights_are_exact
 from vivace.devkit.demo.models import BLOCK, LORAS, lora_state_dict, module_shape
 
@@ -15,7 +16,7 @@ ROWS = 16
 
 
 def result(weights: dict[str, torch.Tensor], latent: float = 1.0) -> Result:
-    return Result(torch.full((4,), latent), weights, 0.0, 0, None)
+    return Result(torch.full((4,), latent), weights, 0.0, "-", None)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,12 @@ def test_comparisons_of_runs(
     moved = result(base.weights, latent=1.1)
     assert check("", base, base).held == same  # pyright: ignore[reportAttributeAccessIssue]
     assert check("", base, moved).held == other  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_matched_modules_are_summed_over_files() -> None:
+    table = "| LoRA | modules |\n|---|---|\n| a | 4 of 4 |\n| b | 5 of 6 |\n"
+    assert modules_matched(table) == "9 of 10"
+    assert modules_matched("No LoRA is on.") == "-"
 
 
 def test_weights_count_in_equality(base: Result) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load
 from support.graphs import KOHYA, PEFT, SOME_WEIGHT, loader_prompt, node, row, stack_prompt
 from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.demo.models import LORAS, lora_state_dict, save
+from vivace.devkit.demo.models import LORAS, MODEL_FILE, lora_state_dict, save
+from vivace.devkit.demo.workflow import Run, build
 
 
 def weight(client: ComfyClient, prompt: Prompt) -> torch.Tensor:
@@ -46,7 +47,7 @@ def test_nodes_are_listed_with_their_schema(client: ComfyClient) -> None:
     assert stack["display_name"] == "LoRA Stack"
     assert stack["category"] == "Vivace/LoRA"
     assert stack["input"]["required"]["rows"][0] == "VIVACE_LORA_ROWS"
-    assert stack["output"] == ["MODEL"]
+    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK"]
     assert stack["python_module"] == "custom_nodes.ComfyUI-Vivace"
     names = info["VivaceLoraLoader"]["input"]["required"]["lora"]
     assert {PEFT, KOHYA} <= set(names[1]["options"])
@@ -138,8 +139,10 @@ def test_a_missing_rows_input_is_refused(client: ComfyClient) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "cannot be read"),
-        (b"this is not safetensors at all, whatever its name says", "cannot be read"),
+        (b"", "empty"),
+        (b"this is not safetensors at all, whatever its name says", "not a valid safetensors"),
+        (b"<!DOCTYPE html><html>please log in</html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
     ],
 )
 def test_a_broken_file_stops_the_run_and_harms_nothing(
@@ -161,7 +164,7 @@ def test_a_lora_for_another_model_is_refused_by_name(client: ComfyClient, models
     foreign = models / "loras" / "vivace-test-foreign.safetensors"
     save({"lora_unet_down_blocks_0.lora_up.weight": torch.zeros(4, 2)}, foreign)
     try:
-        with pytest.raises(PromptFailedError, match=r"foreign.*matches no weight of this model"):
+        with pytest.raises(PromptFailedError, match=r"foreign\.safetensors"):
             client.run(stack_prompt([row(foreign.name)]))
     finally:
         foreign.unlink()
@@ -181,6 +184,72 @@ def test_a_replaced_file_is_read_again(
         path.unlink()
     assert torch.allclose(first.double(), base.double() + delta(0, 16), atol=1e-5)
     assert torch.allclose(second.double(), base.double() + 3 * delta(0, 16), atol=1e-4)
+
+
+def report_of(client: ComfyClient, prompt: Prompt) -> str:
+    prompt["shown"] = node("PreviewAny", source=["stack", 1])
+    return client.run(prompt)["shown"]["text"][0]
+
+
+def test_the_report_names_what_was_applied(client: ComfyClient) -> None:
+    report = report_of(client, stack_prompt([row(PEFT, 0.5), row(KOHYA, 0.25)]))
+    assert f"| {PEFT} | qwen_image LoRA rank 8 | 4 of 4 |" in report
+    assert f"| {KOHYA} | qwen_image LoRA rank 16 | 6 of 6 |" in report
+    assert "strength 0.25: 6 modules merged, 0 as a runtime branch" in report
+    assert report_of(client, stack_prompt([])) == "No LoRA is on."
+
+
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+def test_both_modes_sample_the_same_image(client: ComfyClient, mode: str) -> None:
+    def latent(rows: list[Any], mode: str) -> torch.Tensor:
+        prompt = build(Run("mode", rows), MODEL_FILE, None, 3584, [])
+        prompt["stack"]["inputs"]["mode"] = mode
+        saved = client.run(prompt)["latent_file"]["latents"][0]
+        return load(client.fetch(saved))["latent_tensor"].float()
+
+    rows = [row(PEFT, 0.5), row(KOHYA, 1.0)]
+    base, merged = latent([], "auto"), latent(rows, "auto")
+    assert float((merged - base).norm() / base.norm()) > 0.01
+    got = latent(rows, mode)
+    assert float((got - merged).norm() / merged.norm()) < 1e-4
+    assert torch.equal(latent([row(PEFT, 0.0)], mode), base)
+
+
+def test_an_unknown_mode_is_refused(client: ComfyClient) -> None:
+    with pytest.raises(PromptRejectedError) as refusal:
+        client.queue(stack_prompt([row(PEFT)], mode="magic"))
+    assert "mode: 'magic' not in" in refusal.value.messages("stack")
+
+
+def test_strict_stops_at_what_cannot_be_applied(client: ComfyClient, models: Any) -> None:
+    odd = models / "loras" / "vivace-test-odd.safetensors"
+    extra = {"diffusion_model.transformer_blocks.0.attn.nothing.lora_A.weight": torch.ones(2, 2)}
+    try:
+        save({**lora_state_dict(LORAS[0]), **extra}, odd)
+        report = report_of(client, stack_prompt([row(odd.name)]))
+        assert "attn.nothing" in report
+        with pytest.raises(PromptFailedError, match=r"vivace-test-odd\.safetensors.*attn\.nothing"):
+            client.run(stack_prompt([row(odd.name)], strict=True))
+    finally:
+        odd.unlink()
+
+
+def test_stacks_of_other_packs_come_in_and_go_out(client: ComfyClient, base: torch.Tensor) -> None:
+    prompt = stack_prompt([row(KOHYA, 0.5)])
+    prompt["theirs"] = node("VivaceTestLoraStack", name=PEFT, strength=0.25)
+    prompt["stack"]["inputs"]["lora_stack"] = ["theirs", 0]
+    patched = weight(client, prompt)
+    expected = base.double() + 0.25 * delta(0, 16) + 0.5 * delta(1, 16)
+    assert torch.allclose(patched.double(), expected, rtol=0, atol=1e-5)
+    prompt["shown"] = node("PreviewAny", source=["stack", 2])
+    shown = json.loads(client.run(prompt)["shown"]["text"][0])
+    assert shown == [[PEFT, 0.25, 0.25], [KOHYA, 0.5, 0.5]]
+
+
+def test_inspect_reports_without_a_model(client: ComfyClient) -> None:
+    outputs = client.run({"look": node("VivaceLoraInspect", lora=KOHYA)})
+    text = outputs["look"]["text"][0]
+    assert f"| {KOHYA} | qwen_image LoRA rank 16 | 6 of 6 | 0 | 0 | 0 |" in text
 
 
 def test_blank_image_and_is_empty_run(client: ComfyClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import time
@@ -44,7 +45,7 @@ class Demo:
         seconds = time.perf_counter() - started
         result = self._collect(outputs, seconds)
         self.results[run.label] = result
-        print(f"  {run.label:<34} {seconds:7.2f} s   {result.patched:4d} weights patched")
+        print(f"  {run.label:<34} {seconds:7.2f}   {result.matched}", flush=True)
         return result
 
     def _text_width(self) -> int:
@@ -66,7 +67,15 @@ class Demo:
         saved = outputs["weights"]
         weights = load(self.client.fetch(saved["files"][0])) if saved["files"] else {}
         image = self.client.fetch(outputs["image"]["images"][0]) if "image" in outputs else None
-        return Result(latent.float(), weights, seconds, saved["patched"][0], image)
+        matched = modules_matched(outputs["report"]["text"][0])
+        return Result(latent.float(), weights, seconds, matched, image)
+
+
+def modules_matched(report: str) -> str:
+    """The sum of the "n of m" cells of the report's table."""
+    cells = re.findall(r"\| (\d+) of (\d+) \|", report)
+    matched, total = (sum(int(cell[i]) for cell in cells) for i in (0, 1))
+    return f"{matched} of {total}" if cells else "-"
 
 
 def run_demo_models(demo: Demo) -> list[Check]:
@@ -150,6 +159,7 @@ def main() -> int:
     print(f"Starting ComfyUI from {arguments.comfyui} ...", flush=True)
     with server:
         server.wait_until_ready()
+        print(f"  {'run':<34} seconds   LoRA modules matched")
         demo = Demo(ComfyClient(server.url), model, vae, weights)
         try:
             checks = run_real_models(demo, arguments.lora) if real else run_demo_models(demo)

@@ -19,8 +19,8 @@ class Result:
     latent: torch.Tensor
     weights: dict[str, torch.Tensor]
     seconds: float
-    patched: int
-    """Number of parameters that the model's patches change."""
+    matched: str
+    """LoRA modules matched of those in the files, as the node reports them."""
     image: bytes | None
 
 

@@ -60,6 +60,7 @@ def build(run: Run, model: str, vae: str | None, text_width: int, weights: list[
             denoise=1.0,
         ),
         "latent_file": node("SaveLatent", samples=["sample", 0], filename_prefix=run.slug),
+        "report": node("PreviewAny", source=["stack", 1]),
         "weights": node(
             "VivaceTestSaveWeights", model=["stack", 0], names="\n".join(weights), rows=ROWS
         ),

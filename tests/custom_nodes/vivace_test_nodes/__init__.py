@@ -73,7 +73,25 @@ class TestSaveWeights(io.ComfyNode):
         return io.NodeOutput(ui={"files": files, "patched": [len(model.patches)]})
 
 
+class TestLoraStack(io.ComfyNode):
+    """A LORA_STACK of one row, as other packs make it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestLoraStack",
+            category="Vivace/Test",
+            inputs=[io.String.Input("name"), io.Float.Input("strength", default=1.0, min=-10)],
+            outputs=[io.Custom("LORA_STACK").Output()],
+        )
+
+    @classmethod
+    def execute(cls, name, strength):
+        return io.NodeOutput([(name, strength, strength)])
+
+
 NODE_CLASS_MAPPINGS = {
+    "VivaceTestLoraStack": TestLoraStack,
     "VivaceTestConditioning": TestConditioning,
     "VivaceTestSaveWeights": TestSaveWeights,
 }

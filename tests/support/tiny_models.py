@@ -1,0 +1,131 @@
+"""Small but real ComfyUI models, sampled by ComfyUI's own sampler in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+QWEN_DIM, Z_DIM, TEXT = 256, 256, 48
+QWEN = {
+    "image_model": "qwen_image",
+    "in_channels": 64,
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "joint_attention_dim": TEXT,
+}
+Z_IMAGE = {
+    "image_model": "lumina2",
+    "in_channels": 16,
+    "dim": Z_DIM,
+    "n_layers": 2,
+    "n_refiner_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "axes_dims": [32, 48, 48],
+    "axes_lens": [64, 64, 64],
+    "rope_theta": 256.0,
+    "ffn_dim_multiplier": 2.0,
+    "qk_norm": True,
+    "cap_feat_dim": TEXT,
+    "z_image_modulation": True,
+    "time_scale": 1000.0,
+    "pad_tokens_multiple": 32,
+    "patch_size": 2,
+}
+KINDS = ("fp32", "bf16", "fp8 cast", "fp8 quantized")
+CPU = torch.device("cpu")
+
+
+def qwen_image(kind: str = "fp32") -> Any:
+    """A `ModelPatcher` over a two-block Qwen-Image with deterministic random weights."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    return _patcher(comfy.supported_models.QwenImage, comfy.model_base.QwenImage, QWEN, kind)
+
+
+def z_image(kind: str = "fp32") -> Any:
+    """A `ModelPatcher` over a Z-Image with two layers and one block in each refiner."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    return _patcher(comfy.supported_models.ZImage, comfy.model_base.Lumina2, Z_IMAGE, kind)
+
+
+def sample(model: Any, seed: int = 1, steps: int = 2, **options: Any) -> torch.Tensor:
+    """The latent `[1, 16, 1 or none, 8, 8]` that ComfyUI's KSampler makes of a fixed noise."""
+    import comfy.sample
+
+    three_d = model.model.latent_format.latent_dimensions == 3
+    shape = (1, 16, 1, 8, 8) if three_d else (1, 16, 8, 8)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    text = torch.randn(1, 6, TEXT, generator=torch.Generator().manual_seed(seed + 1))
+    cond = [[text, {}]]
+    return comfy.sample.sample(
+        model, noise, steps, 1.0, "euler", "simple", cond, cond, torch.zeros(shape),
+        disable_pbar=True, seed=seed, **options,
+    )  # fmt: skip
+
+
+def weight_of(model: Any, path: str) -> torch.Tensor:
+    """A parameter as ComfyUI's patches make it, without leaving the model patched."""
+    import comfy.utils
+
+    model.patch_model(device_to=CPU)
+    try:
+        return comfy.utils.get_attr(model.model, f"diffusion_model.{path}").detach().clone()
+    finally:
+        model.unpatch_model(device_to=CPU)
+
+
+def _patcher(config_class: Any, model_class: Any, unet_config: Any, kind: str) -> Any:
+    import comfy.model_patcher
+    import comfy.ops
+
+    config = config_class(dict(unet_config))
+    storage = {"bf16": torch.bfloat16, "fp8 cast": torch.float8_e4m3fn}.get(kind, torch.float32)
+    compute = torch.bfloat16 if kind == "bf16" else torch.float32
+    config.set_inference_dtype(storage, None if storage == compute else compute)
+    if kind == "fp8 quantized":
+        config.custom_operations = comfy.ops.mixed_precision_ops({}, torch.float32)
+    model = model_class(config, device=CPU)
+    state_dict = _random_weights(model_class, config_class, unet_config)
+    if kind == "fp8 quantized":
+        state_dict = _quantized(state_dict)
+    model.diffusion_model.load_state_dict(state_dict, strict=False)
+    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
+def _random_weights(model_class: Any, config_class: Any, unet_config: Any) -> dict[str, Any]:
+    config = config_class(dict(unet_config))
+    config.set_inference_dtype(torch.float32, None)
+    reference = model_class(config, device=CPU).diffusion_model
+    generator = torch.Generator().manual_seed(7)
+    state_dict = {}
+    for name, parameter in reference.state_dict().items():
+        noise = torch.randn(parameter.shape, generator=generator)
+        gain = 0.02 if parameter.ndim < 2 else 0.5 / parameter.shape[-1] ** 0.5
+        one = 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0
+        state_dict[name] = one + gain * noise
+    return state_dict
+
+
+def _quantized(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Attention and MLP weights as ComfyUI's scaled fp8."""
+    import comfy.utils
+
+    layers: dict[str, Any] = {}
+    for name in list(state_dict):
+        path = name.removesuffix(".weight")
+        inner = (".attn.", ".attention.", "_mlp.", ".feed_forward.")
+        if path == name or state_dict[name].ndim != 2 or not any(i in path for i in inner):
+            continue
+        scale = state_dict[name].abs().max() / 448
+        state_dict[name] = (state_dict[name] / scale).to(torch.float8_e4m3fn)
+        state_dict[f"{path}.weight_scale"] = scale
+        layers[path] = {"format": "float8_e4m3fn", "params": {}}
+    metadata = {"_quantization_metadata": json.dumps({"layers": layers})}
+    converted, _ = comfy.utils.convert_old_quants(state_dict, metadata=metadata)
+    return converted

@@ -1,0 +1,176 @@
+"""LoRAs as a runtime branch beside a linear layer: `y += ((x Aᵀ)·s) Bᵀ`.
+
+The weight is not touched, so quantized weights lose nothing, and a changed strength is a changed
+vector. While a model samples, the class of each linear layer that a stack changes is replaced by a
+subclass whose `__call__` adds the branch. That keeps the module, its parameters, their names and
+`isinstance` as they are; it covers a `forward` that other packs have replaced; and `torch.compile`
+sees it, because its guards compare the types of modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+
+from ..lora.branch import Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "vivace_lora"
+_LAYER = "_vivace_branch"
+
+
+class BranchLayer(torch.nn.Module):
+    """The branch of one linear layer, on the device where ComfyUI wants it.
+
+    The composed factors stay in host memory, where the composer keeps them for the next change;
+    what goes to the GPU is a copy, which unloading just drops.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        super().__init__()
+        self.host = branch
+        self.branch = branch
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        self.move(fn(torch.empty(0, device=device_of(self.branch))).device)
+        return self
+
+    def move(self, device: torch.device) -> None:
+        """Bring the factors to a device; to the one they came from costs nothing."""
+        if device != device_of(self.branch):
+            home = device == device_of(self.host)
+            self.branch = self.host if home else moved(self.host, device)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+        """`y`, the output of `module` for `x`, with the branch added."""
+        branch = self.branch
+        a, b, s = branch.A, branch.B, branch.s
+        if branch.terms or a is None or b is None or s is None or a.device != x.device:
+            return self._forward_any(x, y, module)
+        inner = torch.nn.functional.linear(x, a.to(x.dtype)) * s.to(x.dtype)
+        y = y + torch.nn.functional.linear(inner, b.to(x.dtype))
+        return y if branch.bias is None else y + branch.bias.to(y.dtype)
+
+    def _forward_any(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+        # ComfyUI may leave a part of a model in host memory when the GPU is short of it.
+        branch = self.branch
+        if device_of(branch) != x.device:
+            branch = moved(branch, x.device)
+
+        def linear(z: torch.Tensor) -> torch.Tensor:
+            product = y if z is x else plain_call(module, z)
+            return product if module.bias is None else product - module.bias.to(product)
+
+        return y + branch.apply(x, linear).to(y.dtype)
+
+
+def device_of(branch: Branch) -> torch.device:
+    """The device of a branch's tensors."""
+    for tensor in (branch.A, branch.bias):
+        if tensor is not None:
+            return tensor.device
+    delta: Any = branch.terms[0].delta
+    while hasattr(delta, "inner"):
+        delta = delta.inner
+    found = (getattr(delta, name, None) for name in ("A", "A1", "w1", "diff"))
+    first: Any = next(value for value in found if value is not None)
+    return first[0].device if isinstance(first, tuple) else first.device
+
+
+def moved(branch: Branch, device: torch.device) -> Branch:
+    """The branch with every tensor on a device."""
+    tensors = {
+        name: None if tensor is None else tensor.to(device, non_blocking=True)
+        for name, tensor in (
+            ("A", branch.A),
+            ("B", branch.B),
+            ("s", branch.s),
+            ("bias", branch.bias),
+        )
+    }
+    terms = tuple(replace(term, delta=term.delta.to(device)) for term in branch.terms)
+    return replace(branch, terms=terms, **tensors)
+
+
+class BranchSet:
+    """The branches of one stack on one model; an attachment of a `ModelPatcher`.
+
+    Attributes:
+        rows: the LoRAs and strengths that the branches were composed from.
+        layers: the branch of each module, by canonical path.
+    """
+
+    def __init__(self, rows: tuple[Any, ...], branches: Mapping[str, Branch]) -> None:
+        self.rows = rows
+        self.layers = torch.nn.ModuleDict()
+        self.paths = dict(enumerate(branches))
+        for index, branch in enumerate(branches.values()):
+            self.layers[str(index)] = BranchLayer(branch)
+        self.nbytes = sum(branch.nbytes for branch in branches.values())
+
+    def attach(self, model: ModelPatcher) -> None:
+        """Make `model` run with these branches, in place of those it had.
+
+        The factors become an additional model of ComfyUI's memory management: it loads them with
+        the model, counts them, and unloads them.
+        """
+        holder = ModelPatcher(
+            self.layers, model.load_device, model.offload_device, size=max(self.nbytes, 1)
+        )
+        model.set_attachments(KEY, self)
+        model.set_additional_models(KEY, [holder])
+        for event, action in (
+            (CallbacksMP.ON_PRE_RUN, install),
+            (CallbacksMP.ON_CLEANUP, remove),
+        ):
+            model.remove_callbacks_with_key(event, KEY)
+            model.add_callback_with_key(event, KEY, action)
+
+
+def install(model: ModelPatcher) -> None:
+    """Put the branches of a patcher on the shared modules; ComfyUI calls this before sampling."""
+    remove(model)
+    branches: BranchSet = model.attachments[KEY]
+    network = model.model.diffusion_model
+    modules = []
+    for index, path in branches.paths.items():
+        module = network.get_submodule(path)
+        modules.append(module)
+        module.__class__ = with_branch(type(module))
+        module.__dict__[_LAYER] = branches.layers[str(index)]
+    network.__dict__[_LAYER] = modules
+
+
+def remove(model: ModelPatcher) -> None:
+    """Take every branch off the shared modules; ComfyUI calls this after sampling, however it ends.
+
+    It does not matter whose they are: nothing may be left for the next patcher of the same model.
+    """
+    for module in model.model.diffusion_model.__dict__.pop(_LAYER, ()):
+        if module.__dict__.pop(_LAYER, None) is not None:
+            module.__class__ = type(module).__base__
+
+
+@lru_cache(maxsize=64)
+def with_branch(cls: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """A subclass of a linear layer's class whose calls add the module's branch."""
+
+    def __call__(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: N807
+        y = cls.__call__(self, x, *args, **kwargs)
+        return self.__dict__[_LAYER](x, y, self)
+
+    return type(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
+
+
+def plain_call(module: Any, x: torch.Tensor) -> torch.Tensor:
+    """The layer's own output, without its branch."""
+    bare: Any = type(module).__base__
+    return bare.__call__(module, x)
