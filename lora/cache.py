@@ -116,9 +116,18 @@ class ByteLru(Generic[V]):
             previous = self._items.pop(key, None)
             self.nbytes += size - (previous.nbytes if previous is not None else 0)
             self._items[key] = value
-            while self.nbytes > limit:
-                _, evicted = self._items.popitem(last=False)
-                self.nbytes -= evicted.nbytes
+            self._evict()
+
+    def resize(self, limit: int | None) -> None:
+        """Change the bytes to keep, None being the default, and evict what is too much now."""
+        with self._lock:
+            self._limit = limit
+            self._evict()
+
+    def _evict(self) -> None:
+        while self.nbytes > self.limit:
+            _, evicted = self._items.popitem(last=False)
+            self.nbytes -= evicted.nbytes
 
     def clear(self) -> None:
         """Forget every value."""

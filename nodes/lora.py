@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..lora.rows import LoraRow, RowError, parse_rows
-from . import lora_files
+from . import lora_files, settings
 
 CATEGORY = "Vivace/LoRA"
 MAX_STRENGTH = 100.0
@@ -198,8 +198,10 @@ def _active(rows: tuple[LoraRow, ...]) -> list[LoraRow]:
 
 
 def _apply(model: Any, rows: list[LoraRow], mode: str, strict: bool) -> tuple[Any, str]:
+    from ..lora.loader import CACHE
     from ..wrappers.apply import apply_loras
 
+    CACHE.resize(settings.lora_cache_bytes())
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not '{mode}'.")
     files = [(lora_files.lora_path(row.lora), row.strength) for row in rows]

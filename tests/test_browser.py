@@ -15,7 +15,7 @@ import pytest
 from conftest import missing
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
-from support.graphs import KOHYA, PEFT
+from support.graphs import KOHYA, PEFT, node, row, stack_prompt
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.layout import OUT
 from vivace.devkit.server import ComfyServer
@@ -215,3 +215,35 @@ def test_lora_names_are_offered(editor: Page) -> None:
         ".some(option => option.value === name)",
         arg=PEFT,
     )
+
+
+def test_the_report_shows_in_the_editor(editor: Page, client: ComfyClient) -> None:
+    prompt = stack_prompt({"__value__": [row(PEFT, 0.5)]})
+    del prompt["weights"]
+    prompt["report"] = node("PreviewAny", source=["stack", 1])
+    ids = {name: str(index) for index, name in enumerate(prompt, start=1)}
+    numbered = {ids[name]: part for name, part in prompt.items()}
+    for part in numbered.values():
+        for name, value in part["inputs"].items():
+            if isinstance(value, list):
+                part["inputs"][name] = [ids[value[0]], value[1]]
+    editor.evaluate("prompt => app.loadApiJson(prompt, 'report')", numbered)
+    editor.wait_for_function("count => app.graph.nodes.length === count", arg=len(prompt))
+    editor.get_by_test_id("queue-button").click()
+    editor.wait_for_function(
+        "() => app.graph.nodes.some(n => n.comfyClass === 'PreviewAny'"
+        " && n.widgets.some(w => String(w.value).includes('LoRA rank 8 | 4 of 4')))",
+        timeout=60_000,
+    )
+    editor.wait_for_timeout(500)
+    shoot(editor, "report")
+
+
+def test_inspect_shows_its_report_in_the_node(editor: Page) -> None:
+    prompt = {"1": node("VivaceLoraInspect", lora=KOHYA)}
+    editor.evaluate("prompt => app.loadApiJson(prompt, 'inspect')", prompt)
+    editor.wait_for_function("() => app.graph.nodes.length === 1")
+    assert "report_view" not in prompt_of(editor)["1"]["inputs"]
+    editor.get_by_test_id("queue-button").click()
+    editor.locator(".vivace-report", has_text="LoRA rank 16 | 6 of 6").wait_for(timeout=60_000)
+    shoot(editor, "inspect")

@@ -174,9 +174,19 @@ function createWidget(node, inputName) {
 
 app.registerExtension({
   name: "Vivace.LoraRows",
+  settings: [
+    {
+      id: "Vivace.LoRA.CacheMB",
+      category: ["Vivace", "LoRA", "CacheMB"],
+      name: "RAM for LoRA files, in MB",
+      tooltip: "LoRA files kept in memory between runs. -1 uses an eighth of the RAM, 0 keeps none.",
+      type: "number",
+      defaultValue: -1,
+    },
+  ],
   getCustomWidgets: () => ({ [WIDGET_TYPE]: createWidget }),
   async setup() {
-    const style = new URL("./lora_rows.css", import.meta.url);
+    const style = new URL("./vivace.css", import.meta.url);
     document.head.append(make("link", { rel: "stylesheet", href: style.href }));
     await refreshNames();
   },

@@ -112,3 +112,15 @@ def test_default_is_a_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     assert total_memory() > 2**28
     assert default_limit() == total_memory() // RAM_SHARE
+
+
+def test_a_smaller_limit_evicts_at_once() -> None:
+    cache = ByteLru[Value](100)
+    for key in "abc":
+        cache.get_or_load(key, lambda: Value(30))
+    cache.resize(60)
+    assert [cache.get(key) is not None for key in "abc"] == [False, True, True]
+    cache.resize(0)
+    assert (len(cache), cache.nbytes) == (0, 0)
+    cache.resize(None)
+    assert cache.limit > 0

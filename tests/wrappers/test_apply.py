@@ -490,3 +490,102 @@ def test_the_report_says_what_was_applied(tmp_path: Path) -> None:
     _, report = apply_loras(tiny.qwen_image("fp8 quantized"), [(path, 0.5)])
     assert "| a.safetensors | qwen_image LoRA rank 4 | 5 of 5 |" in report
     assert "strength 0.5: 2 modules merged, 3 as a runtime branch" in report
+
+
+class PackedWeight(torch.Tensor):
+    """A weight in the storage format of another pack: nothing can be calculated with it."""
+
+    FORBIDDEN = frozenset(
+        ("linear", "matmul", "mm", "addmm", "add", "add_", "sub", "mul", "mul_", "norm", "float")
+    )
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in cls.FORBIDDEN:
+            raise NotImplementedError(f"{func} on a packed weight")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class PackedLinear(torch.nn.Linear):
+    """A linear layer as packs such as GGUF make it: the weight is unpacked in `forward` only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight.data.as_subclass(torch.Tensor).float() / 64
+        return torch.nn.functional.linear(x, weight, self.bias)
+
+
+def pack(linear: Any) -> PackedLinear:
+    packed = PackedLinear(linear.in_features, linear.out_features, linear.bias is not None)
+    numbers = (linear.weight.data * 64).round().to(torch.int8)
+    packed.weight = torch.nn.Parameter(numbers.as_subclass(PackedWeight), requires_grad=False)
+    packed.bias = linear.bias
+    return packed
+
+
+def test_weights_of_other_packs_get_a_branch(tmp_path: Path) -> None:
+    path, deltas = lora_file(tmp_path / "a.safetensors", QWEN_MODULES)
+    inside = "transformer_blocks.0.attn.to_q"
+
+    def packed_model() -> Any:
+        model = tiny.qwen_image()
+        attention = model.model.diffusion_model.transformer_blocks[0].attn
+        attention.to_q = pack(attention.to_q)
+        return model
+
+    model = packed_model()
+    base = tiny.sample(model)
+    got = tiny.sample(apply(model, (path, 1.0)))
+    expected = packed_model()
+    network = expected.model.diffusion_model
+    for name, delta in deltas.items():
+        if name == inside:
+            network.get_submodule(name).register_forward_hook(adding(delta, slice(None)))
+        else:
+            network.get_submodule(name).weight.data += delta.float()
+    assert relative_error(got, tiny.sample(expected)) < 2e-5
+    assert torch.equal(tiny.sample(model), base)
+    assert untouched(model)
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr", "loha", "diff", "bias"])
+def test_low_vram_loading_patches_while_it_runs(kind: str, tmp_path: Path) -> None:
+    """Weights that stay in host memory are patched each time they are used."""
+    import comfy.ops
+
+    model = tiny.qwen_image()
+    path, parameter, wanted = special_file(tmp_path, kind, model)
+    patched = apply(model, (path, 0.7), mode="merge")
+    patched.load(tiny.CPU, lowvram_model_memory=1)
+    try:
+        module = patched.model.diffusion_model.get_submodule(parameter.rpartition(".")[0])
+        assert module.weight_function or module.bias_function
+        like = torch.zeros(1, D)
+        weight, bias = comfy.ops.cast_bias_weight(module, like)[:2]
+        assert relative_error(bias if kind == "bias" else weight, wanted) < 1e-6
+    finally:
+        patched.detach()
+
+
+def test_a_second_pass_on_the_result_of_the_first(tmp_path: Path) -> None:
+    """A hires-fix chain: one stack samples, another goes on from its latent."""
+    import comfy.sample
+
+    a, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES)
+    b, _ = lora_file(tmp_path / "b.safetensors", QWEN_MODULES, rank=7, seed=3)
+
+    def chain(first: Any, second: Any) -> torch.Tensor:
+        latent = tiny.sample(first)
+        text = [[random(1, 6, tiny.TEXT, seed=8), {}]]
+        noise = random(*latent.shape, seed=9)
+        return comfy.sample.sample(
+            second, noise, 2, 1.0, "euler", "simple", text, text, latent,
+            denoise=0.5, disable_pbar=True, seed=4,
+        )  # fmt: skip
+
+    model = tiny.qwen_image()
+    shared = chain(apply(model, (a, 1.0), mode="branch"), apply(model, (b, 1.0), mode="branch"))
+    apart = chain(
+        apply(tiny.qwen_image(), (a, 1.0), mode="branch"),
+        apply(tiny.qwen_image(), (b, 1.0), mode="branch"),
+    )
+    assert torch.equal(shared, apart)
