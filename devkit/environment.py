@@ -17,6 +17,7 @@ from .layout import (
     ComfyRelease,
     DevError,
     child_environment,
+    say,
     venv_dir,
     venv_python,
 )
@@ -43,7 +44,7 @@ def ensure_environment(release: ComfyRelease) -> Path:
         return python
     _check_disk()
     uv = _find_uv()
-    print(f"Making the environment for ComfyUI {release.version} in {venv_dir(release)} ...")
+    say(f"Making the environment for ComfyUI {release.version} in {venv_dir(release)} ...")
     if not python.exists():
         _uv(uv, "venv", "--quiet", "--python", _base_python(), str(venv_dir(release)))
     stamp.unlink(missing_ok=True)
@@ -88,7 +89,7 @@ def _find_uv() -> str:
     found = shutil.which("uv") or (str(private) if private.exists() else None)
     if found:
         return found
-    print(f"Installing uv into {TOOLS} ...")
+    say(f"Installing uv into {TOOLS} ...")
     command = [*_pip(), "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
     _run([*command, "--target", str(TOOLS), "uv"], "uv could not be installed")
     if not private.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,11 @@ PACK_NAME = "ComfyUI-Vivace"
 
 class DevError(Exception):
     """Something the person at the keyboard has to know; printed without a traceback."""
+
+
+def say(message: str) -> None:
+    """Tell the person what takes time now; on stderr, since stdout may be for a program."""
+    print(message, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

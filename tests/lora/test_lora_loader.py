@@ -403,7 +403,7 @@ def test_concurrent_requests_read_once(tmp_path: Path, opened: list[LoraFile]) -
 
 def test_loading_is_logged_on_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "a.safetensors", named(GOOD, lora(32, 32, torch.float32)))
-    with caplog.at_level(logging.INFO, logger="vivace.lora.loader"):
+    with caplog.at_level(logging.DEBUG, logger="vivace.lora.loader"):
         load(path)
     (record,) = caplog.records
     assert "qwen_image LoRA rank 4; 1 of 1 modules" in record.getMessage()

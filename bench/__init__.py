@@ -1,0 +1,1 @@
+"""Benchmarks: contender and baseline by turns, reported as ratios."""
