@@ -54,6 +54,11 @@ class ComfyClient:
         """The JSON body of a GET request."""
         return json.loads(self.get(path))
 
+    def post(self, path: str, body: dict[str, Any]) -> None:
+        """Send a JSON body and ignore the answer."""
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode())  # noqa: S310
+        urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+
     def queue(self, prompt: Prompt) -> str:
         """Queue an API-format prompt.
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
     """The editor, opened once, with our nodes registered."""
     # Without this, a new user is shown the templates before the graph.
-    settings = json.dumps({"Comfy.TutorialCompleted": True}).encode()
-    request = urllib.request.Request(f"{server.url}/settings", settings)  # noqa: S310
-    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    ComfyClient(server.url).post("/settings", {"Comfy.TutorialCompleted": True})
     opened = browser.new_page(viewport={"width": 1500, "height": 900})
     opened.goto(server.url)
     opened.wait_for_function(

@@ -300,3 +300,50 @@ def test_a_bad_colour_is_refused_when_queueing(client: ComfyClient) -> None:
     with pytest.raises(PromptRejectedError) as refusal:
         client.queue(prompt)
     assert "'blurple' is not a colour" in refusal.value.messages("stack")
+
+
+def two_sampler_prompt(first: list[Any], second: list[Any], mode: str) -> Prompt:
+    """Two stacks on one loaded model, each with its own sampler, in one graph."""
+    prompt = build(Run("first", first), MODEL_FILE, None, 3584, [])
+    prompt["stack"]["inputs"]["mode"] = mode
+    prompt["stack b"] = node("VivaceLoraStack", model=["model", 0], rows=second, mode=mode)
+    sampler = {**prompt["sample"]["inputs"], "model": ["stack b", 0]}
+    prompt["sample b"] = node("KSampler", **sampler)
+    prompt["latent_file b"] = node("SaveLatent", samples=["sample b", 0], filename_prefix="second")
+    return prompt
+
+
+def latents_of(client: ComfyClient, prompt: Prompt) -> list[torch.Tensor]:
+    outputs = client.run(prompt)
+    names = sorted(name for name in prompt if name.startswith("latent_file"))
+    saved = [outputs[name]["latents"][0] for name in names]
+    return [load(client.fetch(item))["latent_tensor"] for item in saved]
+
+
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+def test_two_samplers_in_one_graph(client: ComfyClient, mode: str) -> None:
+    a, b = [row(PEFT, 0.6)], [row(KOHYA, 0.6)]
+    together = latents_of(client, two_sampler_prompt(a, b, mode))
+    apart = [latents_of(client, two_sampler_prompt(rows, [], mode))[0] for rows in (a, b)]
+    assert not torch.equal(*apart)
+    for one, other in zip(together, apart, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_interrupted_run_leaves_the_model_clean(client: ComfyClient) -> None:
+    def prompt(rows: list[Any], seed: int, steps: int) -> Prompt:
+        made = build(Run("interrupted", rows), MODEL_FILE, None, 3584, [])
+        made["stack"]["inputs"]["mode"] = "branch"
+        made["sample"]["inputs"].update(seed=seed, steps=steps)
+        return made
+
+    (before,) = latents_of(client, prompt([], 77, 2))
+    prompt_id = client.queue(prompt([row(PEFT, 1.0)], 78, 500))
+    while prompt_id not in str(client.get_json("/queue")["queue_running"]):
+        assert prompt_id in str(client.get_json("/queue"))
+    client.post("/interrupt", {})
+    with pytest.raises(PromptFailedError):
+        client.wait(prompt_id)
+    client.post("/free", {"unload_models": False, "free_memory": True})
+    (after,) = latents_of(client, prompt([row(PEFT, 0.0)], 77, 2))
+    assert torch.equal(before, after)

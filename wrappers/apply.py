@@ -7,35 +7,27 @@ the layer. Everything that can go wrong goes wrong before the incoming model is 
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal, cast
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..lora.architecture import Architecture
-from ..lora.compose import Composer
 from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
 from ..lora.report import markdown
 from ..lora.stack import LoraStack
 from .branch import KEY, BranchSet
 from .merge import add_merged
-from .running_model import architecture_of, base_weight, is_quantized, known_to_files, module_at
+from .running_model import BRANCH, MERGE, Mode, RunningModel
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["auto", "merge", "branch"]
 _SHOWN = 5
-
-# One composer per running model: a change of the stack then costs what has changed.
-_composers: weakref.WeakKeyDictionary[torch.nn.Module, Composer] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -47,7 +39,7 @@ class Placement:
     milliseconds: float
     """What loading took: reading the file, or finding it in the cache."""
     merged: list[Entry] = field(default_factory=list)
-    branched: dict[str, list[Entry]] = field(default_factory=dict)
+    branched: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     """Modules that this model cannot take, with the reason."""
 
@@ -94,17 +86,16 @@ def apply_loras(
     """
     if not loras:
         return model, "No LoRA is on."
-    architecture = architecture_of(model)
-    known = known_to_files(architecture)
-    placements = [_load(path, strength, known) for path, strength in loras]
+    running = RunningModel.of(model)
+    placements = [_load(path, strength, running.known) for path, strength in loras]
     for placement in placements:
-        _place(model, architecture, placement, mode)
-    for placement in placements:
+        _place(running, placement, mode)
         _refuse(placement, strict)
-    branches = _branches(model, architecture, placements)
+    branches = _branches(model, running, placements)
     patched = model.clone()
     for placement in placements:
-        for module in add_merged(patched, architecture, placement.merged, placement.strength):
+        changes = add_merged(patched, running.architecture, placement.merged, placement.strength)
+        for module in changes:
             placement.skipped[module] = "the model has no such parameter"
     if branches is not None:
         branches.attach(patched)
@@ -119,42 +110,22 @@ def _load(path: Path, strength: float, known: tuple[Architecture, ...]) -> Place
     return Placement(lora, strength, (perf_counter() - started) * 1000)
 
 
-def _place(
-    model: ModelPatcher, architecture: Architecture, placement: Placement, mode: Mode
-) -> None:
-    lora = placement.lora
+def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
+    lora, architecture = placement.lora, running.architecture
     if lora.architecture.name != architecture.name:
         raise ValueError(
             f"{lora.path}: this LoRA is for {lora.architecture.title} and the model is a"
             f" {architecture.title}. Choose a LoRA for {architecture.title}."
         )
     for path, entries in lora.deltas.items():
-        module = architecture.modules.get(path)
-        running = None if module is None else module_at(model, path)
-        if module is None or (running is None and module.kind != "parameter"):
-            placement.skipped[path] = "not in this model"
-        elif running is None or module.kind != "linear":
+        needs_weight = any(isinstance(entry.delta, Dora) for entry in entries)
+        way = running.way(path, mode, needs_weight)
+        if way == MERGE:
             placement.merged += entries
-        elif mode == "branch" or (mode == "auto" and is_quantized(running)):
-            if (problem := _branch_problem(model, path, running, entries)) is None:
-                placement.branched[path] = list(entries)
-            else:
-                placement.skipped[path] = problem
+        elif way == BRANCH:
+            placement.branched[path] = entries
         else:
-            placement.merged += entries
-
-
-def _branch_problem(
-    model: ModelPatcher, path: str, module: torch.nn.Module, entries: Sequence[Entry]
-) -> str | None:
-    if not hasattr(module, "weight"):
-        return f"a {type(module).__name__} takes no LoRA here"
-    if any(isinstance(entry.delta, Dora) for entry in entries):
-        try:
-            base_weight(model.model, model.backup, path)
-        except ValueError as error:
-            return str(error)
-    return None
+            placement.skipped[path] = way
 
 
 def _refuse(placement: Placement, strict: bool) -> None:
@@ -173,30 +144,16 @@ def _refuse(placement: Placement, strict: bool) -> None:
 
 
 def _branches(
-    model: ModelPatcher, architecture: Architecture, placements: list[Placement]
+    model: ModelPatcher, running: RunningModel, placements: list[Placement]
 ) -> BranchSet | None:
     """The branches of these LoRAs and of those that the model runs with already."""
+    if not any(placement.branched for placement in placements):
+        return None
     previous = model.attachments.get(KEY)
     rows = list(previous.rows) if isinstance(previous, BranchSet) else []
     rows += [(_branched_part(p), p.strength) for p in placements if p.branched]
-    if not any(placement.branched for placement in placements):
-        return None
-    branches = _composer(model, architecture).compose(LoraStack(rows))
-    return BranchSet(tuple(rows), branches)
-
-
-def _composer(model: ModelPatcher, architecture: Architecture) -> Composer:
-    composer = _composers.get(model.model)
-    if composer is None:
-        # The composer lives as long as the model, so it must not keep the model alive.
-        network, backup = weakref.ref(model.model), model.backup
-
-        def weights(path: str) -> torch.Tensor:
-            return base_weight(cast(torch.nn.Module, network()), backup, path)
-
-        composer = Composer(architecture, dtype=_compute_dtype(model), weights=weights)
-        _composers[model.model] = composer
-    return composer
+    stack = LoraStack(rows)
+    return BranchSet(tuple(rows), running.composer.compose(stack)) if stack.strengths else None
 
 
 def _branched_part(placement: Placement) -> Lora:
@@ -204,14 +161,7 @@ def _branched_part(placement: Placement) -> Lora:
     lora = placement.lora
     path, size, mtime_ns = lora.key
     modules = hash(frozenset(placement.branched))
-    deltas = {path: tuple(entries) for path, entries in placement.branched.items()}
-    return replace(lora, key=(f"{path}#{modules}", size, mtime_ns), deltas=deltas)
-
-
-def _compute_dtype(model: ModelPatcher) -> torch.dtype:
-    manual = getattr(model.model, "manual_cast_dtype", None)
-    dtype = manual or model.model.get_dtype()
-    return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
+    return replace(lora, key=(f"{path}#{modules}", size, mtime_ns), deltas=placement.branched)
 
 
 def _report(placements: list[Placement]) -> str:

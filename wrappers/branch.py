@@ -19,6 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 
 from ..lora.branch import Branch
+from .running_model import RunningModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,39 +28,35 @@ KEY = "vivace_lora"
 _LAYER = "_vivace_branch"
 
 
-class BranchLayer(torch.nn.Module):
+class BranchLayer:
     """The branch of one linear layer, on the device where ComfyUI wants it.
 
     The composed factors stay in host memory, where the composer keeps them for the next change;
     what goes to the GPU is a copy, which unloading just drops.
     """
 
+    __slots__ = ("branch", "host")
+
     def __init__(self, branch: Branch) -> None:
-        super().__init__()
         self.host = branch
         self.branch = branch
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        self.move(fn(torch.empty(0, device=device_of(self.branch))).device)
-        return self
-
     def move(self, device: torch.device) -> None:
         """Bring the factors to a device; to the one they came from costs nothing."""
-        if device != device_of(self.branch):
-            home = device == device_of(self.host)
-            self.branch = self.host if home else moved(self.host, device)
+        home = device == device_of(self.host)
+        self.branch = self.host if home else moved(self.host, device)
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
         """`y`, the output of `module` for `x`, with the branch added."""
         branch = self.branch
         a, b, s = branch.A, branch.B, branch.s
         if branch.terms or a is None or b is None or s is None or a.device != x.device:
-            return self._forward_any(x, y, module)
+            return self._add_any(x, y, module)
         inner = torch.nn.functional.linear(x, a.to(x.dtype)) * s.to(x.dtype)
         y = y + torch.nn.functional.linear(inner, b.to(x.dtype))
         return y if branch.bias is None else y + branch.bias.to(y.dtype)
 
-    def _forward_any(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+    def _add_any(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
         # ComfyUI may leave a part of a model in host memory when the GPU is short of it.
         branch = self.branch
         if device_of(branch) != x.device:
@@ -100,8 +97,10 @@ def moved(branch: Branch, device: torch.device) -> Branch:
     return replace(branch, terms=terms, **tensors)
 
 
-class BranchSet:
+class BranchSet(torch.nn.Module):
     """The branches of one stack on one model; an attachment of a `ModelPatcher`.
+
+    It is a module so that ComfyUI's memory management can move it like a model.
 
     Attributes:
         rows: the LoRAs and strengths that the branches were composed from.
@@ -109,12 +108,23 @@ class BranchSet:
     """
 
     def __init__(self, rows: tuple[Any, ...], branches: Mapping[str, Branch]) -> None:
+        super().__init__()
         self.rows = rows
-        self.layers = torch.nn.ModuleDict()
-        self.paths = dict(enumerate(branches))
-        for index, branch in enumerate(branches.values()):
-            self.layers[str(index)] = BranchLayer(branch)
-        self.nbytes = sum(branch.nbytes for branch in branches.values())
+        self.layers = {path: BranchLayer(branch) for path, branch in branches.items()}
+        self.place = device_of(next(iter(branches.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all factors."""
+        return sum(layer.host.nbytes for layer in self.layers.values())
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        device = fn(torch.empty(0, device=self.place)).device
+        if device != self.place:
+            for layer in self.layers.values():
+                layer.move(device)
+            self.place = device
+        return self
 
     def attach(self, model: ModelPatcher) -> None:
         """Make `model` run with these branches, in place of those it had.
@@ -122,9 +132,7 @@ class BranchSet:
         The factors become an additional model of ComfyUI's memory management: it loads them with
         the model, counts them, and unloads them.
         """
-        holder = ModelPatcher(
-            self.layers, model.load_device, model.offload_device, size=max(self.nbytes, 1)
-        )
+        holder = ModelPatcher(self, model.load_device, model.offload_device, size=self.nbytes)
         model.set_attachments(KEY, self)
         model.set_additional_models(KEY, [holder])
         for event, action in (
@@ -139,14 +147,13 @@ def install(model: ModelPatcher) -> None:
     """Put the branches of a patcher on the shared modules; ComfyUI calls this before sampling."""
     remove(model)
     branches: BranchSet = model.attachments[KEY]
-    network = model.model.diffusion_model
-    modules = []
-    for index, path in branches.paths.items():
-        module = network.get_submodule(path)
-        modules.append(module)
+    running = RunningModel.of(model)
+    installed = model.model.diffusion_model.__dict__.setdefault(_LAYER, [])
+    for path, layer in branches.layers.items():
+        module: Any = running.module(path)
+        installed.append(module)
         module.__class__ = with_branch(type(module))
-        module.__dict__[_LAYER] = branches.layers[str(index)]
-    network.__dict__[_LAYER] = modules
+        module.__dict__[_LAYER] = layer
 
 
 def remove(model: ModelPatcher) -> None:

@@ -2,17 +2,121 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
 from ..lora.architecture import Architecture, qwen_image, standard, z_image
+from ..lora.compose import Composer
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+Mode = Literal["auto", "merge", "branch"]
 DENSE_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+MERGE, BRANCH, ABSENT = "merge", "branch", "not in this model"
+
+
+class RunningModel:
+    """What was found out about one model; kept, and reused by every stack, as long as it lives.
+
+    Attributes:
+        architecture: that of the model, with its own depth and widths.
+        known: the architectures by which LoRA files for it are recognised.
+        composer: keeps the branches of the last stack, so that a change costs what has changed.
+    """
+
+    def __init__(self, model: ModelPatcher) -> None:
+        self.architecture = architecture_of(model)
+        self.known = known_to_files(self.architecture)
+        # This object lives as long as the model, so it must not keep the model alive.
+        self._model = weakref.ref(model.model)
+        self._backup: Mapping[str, Any] = model.backup
+        self._modules: dict[str, torch.nn.Module | None] = {}
+        self._ways: dict[tuple[str, Mode, bool], str] = {}
+        self.composer = Composer(
+            self.architecture, dtype=compute_dtype(model), weights=self.base_weight
+        )
+
+    @classmethod
+    def of(cls, model: ModelPatcher) -> RunningModel:
+        """The one object for the model that a patcher and all its clones share.
+
+        Raises:
+            ValueError: the model is neither a Qwen-Image nor a Z-Image.
+        """
+        found = _running.get(model.model)
+        if found is None:
+            found = _running[model.model] = cls(model)
+        return found
+
+    def module(self, path: str) -> torch.nn.Module | None:
+        """The module at a canonical path, or None if the model has none there."""
+        if path not in self._modules:
+            network: Any = cast(Any, self._model()).diffusion_model
+            try:
+                self._modules[path] = network.get_submodule(path)
+            except AttributeError:
+                self._modules[path] = None
+        return self._modules[path]
+
+    def way(self, path: str, mode: Mode, needs_weight: bool) -> str:
+        """How a change of a module is applied: `MERGE`, `BRANCH`, or why it is not.
+
+        `needs_weight` tells whether the change has to know the weight (DoRA).
+        """
+        key = (path, mode, needs_weight)
+        if key not in self._ways:
+            self._ways[key] = self._decide(path, mode, needs_weight)
+        return self._ways[key]
+
+    def _decide(self, path: str, mode: Mode, needs_weight: bool) -> str:
+        known = self.architecture.modules.get(path)
+        if known is None:
+            return ABSENT
+        module = None if known.kind == "parameter" else self.module(path)
+        if known.kind == "parameter":
+            return MERGE
+        if module is None:
+            return ABSENT
+        if known.kind != "linear" or mode == "merge":
+            return MERGE
+        if mode == "auto" and not is_quantized(module):
+            return MERGE
+        if not hasattr(module, "weight"):
+            return f"a {type(module).__name__} takes no LoRA here"
+        if needs_weight:
+            try:
+                self.base_weight(path)
+            except ValueError as error:
+                return str(error)
+        return BRANCH
+
+    def base_weight(self, path: str) -> torch.Tensor:
+        """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
+
+        Raises:
+            ValueError: the layer keeps its weight in a form that cannot be read back.
+        """
+        module: Any = self.module(path)
+        # While patches are merged in, ComfyUI keeps the weight as it was.
+        saved = self._backup.get(f"diffusion_model.{path}.weight")
+        weight = module.weight if saved is None else saved.weight
+        if hasattr(weight, "dequantize") and type(weight.data) is not torch.Tensor:
+            return weight.dequantize().float()
+        scale = getattr(module, "scale_weight", None)
+        if scale is not None:
+            return weight.float() * scale.to(weight.device).float()
+        if type(weight.data) is torch.Tensor and weight.dtype.is_floating_point:
+            return weight.detach()
+        raise ValueError(
+            f"DoRA needs the weight of {path}, which a {type(weight).__name__} does not give back"
+        )
+
+
+_running: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
 
 
 def architecture_of(model: ModelPatcher) -> Architecture:
@@ -66,14 +170,6 @@ def known_to_files(model: Architecture) -> tuple[Architecture, ...]:
     return (model,)
 
 
-def module_at(model: ModelPatcher, path: str) -> torch.nn.Module | None:
-    """The module at a canonical path, or None if the model has none there."""
-    try:
-        return model.model.diffusion_model.get_submodule(path)
-    except AttributeError:
-        return None
-
-
 def is_quantized(module: torch.nn.Module) -> bool:
     """Whether merging into the module's weight would round it: fp8, int8, 4-bit, GGUF and others.
 
@@ -86,30 +182,11 @@ def is_quantized(module: torch.nn.Module) -> bool:
     return not plain or getattr(module, "scale_weight", None) is not None
 
 
-def base_weight(model: torch.nn.Module, backup: Mapping[str, Any], path: str) -> torch.Tensor:
-    """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
-
-    Args:
-        model: ComfyUI's `BaseModel`.
-        backup: the unpatched weights that its patchers keep while patches are merged in.
-        path: canonical path of the layer.
-
-    Raises:
-        ValueError: the layer keeps its weight in a form that cannot be read back.
-    """
-    module: Any = model.get_submodule(f"diffusion_model.{path}")
-    saved = backup.get(f"diffusion_model.{path}.weight")
-    weight = module.weight if saved is None else saved.weight
-    if hasattr(weight, "dequantize") and type(weight.data) is not torch.Tensor:
-        return weight.dequantize().float()
-    scale = getattr(module, "scale_weight", None)
-    if scale is not None:
-        return weight.float() * scale.to(weight.device).float()
-    if type(weight.data) is torch.Tensor and weight.dtype.is_floating_point:
-        return weight.detach()
-    raise ValueError(
-        f"DoRA needs the weight of {path}, which a {type(weight).__name__} does not give back"
-    )
+def compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """The dtype that the model's linear layers calculate in."""
+    manual = getattr(model.model, "manual_cast_dtype", None)
+    dtype = manual or model.model.get_dtype()
+    return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
 
 
 def _standard_if_same(model: Architecture) -> Architecture:

@@ -52,12 +52,7 @@ class Demo:
         return TEXT_WIDTHS["Lumina2" if "z-image" in self.model.lower() else "QwenImage"]
 
     def _forget(self) -> None:
-        import json
-        import urllib.request
-
-        body = json.dumps({"unload_models": True, "free_memory": True}).encode()
-        request = urllib.request.Request(f"{self.client.url}/free", body)  # noqa: S310
-        urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+        self.client.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(1.0)  # the server frees when its worker next wakes up
 
     def _collect(self, outputs: dict[str, Any], seconds: float) -> Result:

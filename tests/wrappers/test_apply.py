@@ -310,7 +310,7 @@ def test_a_changed_strength_rescales_and_reads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import vivace.lora.loader as loader
-    from vivace.wrappers import apply as module
+    from vivace.wrappers.running_model import RunningModel
 
     opened: list[Path] = []
     original = loader.LoraFile
@@ -324,7 +324,7 @@ def test_a_changed_strength_rescales_and_reads_nothing(
     b, _ = lora_file(tmp_path / "b.safetensors", {"img_in": (D, 64)}, seed=9)
     model = tiny.qwen_image()
     apply(model, (a, 1.0), mode="branch")
-    composer = module._composers[model.model]
+    composer = RunningModel.of(model).composer
     assert (len(opened), composer.recomposed, composer.rescaled) == (1, len(QWEN_MODULES), 0)
     apply(model, (a, 0.3), mode="branch")
     assert (len(opened), composer.recomposed) == (1, len(QWEN_MODULES))
