@@ -101,12 +101,14 @@ class Composer:
         segments = dict(self._segments)
         branches = dict(self.branches)
         for target in touched:
-            present = {k: v for k, v in segments.pop(target, {}).items() if k not in gone}
+            before = segments.pop(target, {})
+            present = {k: v for k, v in before.items() if k not in gone}
+            shrunk = bool(present) and len(present) < len(before)
             present.update((key, parts[target]) for key, parts in added.items() if target in parts)
             branches.pop(target, None)
             if present:
                 segments[target] = dict(sorted(present.items()))
-                branches[target] = self._join(target, segments[target], bool(gone))
+                branches[target] = self._join(target, segments[target], shrunk)
         rescaled = [
             target
             for target, present in segments.items()
