@@ -14,8 +14,8 @@ from .harness import Result, Target, spread
 
 LOADERS = ("vivace", "safetensors", "naive")
 _WHY_MORE = (
-    "the file itself is held once; a fused projection (Q, K and V of Z-Image) needs its A joined and"
-    " its B block-diagonal, at three times the rank, beside the factors in the cache"
+    "the file itself is held once; a fused projection (Q, K and V of Z-Image) needs its A joined"
+    " and its B block-diagonal, at three times the rank, beside the factors in the cache"
 )
 
 
