@@ -1,0 +1,323 @@
+"""One quantized layer of a Nunchaku checkpoint -> the tensors that comfy-kitchen computes with.
+
+No value is quantized again: weights, scales and factors change place, and two vectors change by a
+constant that moves between terms of the same formula. Fields are named as comfy-kitchen names them
+(``TensorCoreSVDQuantW4A4Layout`` and ``TensorCoreAWQW4A16Layout``, natural layout), which this
+module does not import.
+
+The layers compute, with x ``[M, K]``:
+
+* SVDQuant: ``y = Q(x / smooth) @ (W * scale).T + x @ proj_down @ proj_up.T + bias``
+* AWQ: ``y = x @ ((q - 8) * scale + zeros).T + bias``, with q in 0..15
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .layers import AWQ_TENSORS, GROUP, NVFP4_TENSORS, SVDQ_TENSORS, UNUSED_TENSORS
+from .packing import (
+    pack_nibbles,
+    qweight_rows,
+    unpack_awq_qweight,
+    unpack_lowrank,
+    unpack_scales,
+    unpack_vector,
+)
+
+# The order of the six chunks of a modulation: shift, scale, gate, shift, scale, gate.
+MODULATION_CHUNKS = 6
+_SCALE_CHUNKS = (1, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class SvdqLinear:
+    """An int4 SVDQuant linear layer, N outputs and K inputs, rank R, in natural order.
+
+    Attributes:
+        weight: int8 ``[N, K/2]``; the low nibble is the even input, two's complement.
+        scale: ``[K/64, N]``.
+        proj_down, proj_up: ``[K, R]`` and ``[N, R]``.
+        smooth_factor: ``[K]``, by which inputs are divided before they are quantized.
+        bias: ``[N]`` or None.
+        act_unsigned: the input comes out of a GELU and is quantized, shifted, as 0..15.
+
+    All but the weight have the dtype that the layer computes in, and all are contiguous, as the
+    kernels need them.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    proj_down: Tensor
+    proj_up: Tensor
+    smooth_factor: Tensor
+    bias: Tensor | None = None
+    act_unsigned: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, K)``."""
+        return self.weight.shape[0], self.weight.shape[1] * 2
+
+    def check(self) -> None:
+        """Check that the shapes fit together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        n, k = _stored_shape(self.weight)
+        rank = self.proj_down.shape[-1]
+        shapes = {
+            "scale": (k // GROUP, n),
+            "proj_down": (k, rank),
+            "proj_up": (n, rank),
+            "smooth_factor": (k,),
+            "bias": (n,),
+        }
+        _check_shapes({name: getattr(self, name) for name in shapes}, shapes)
+
+    def dense(self) -> Tensor:
+        """Return the weight that the layer stands for, ``[N, K]`` in float32.
+
+        It computes what the layer does but for the rounding of the layer's input.
+        """
+        values = unpack_nibbles(self.weight, signed=True).float().unflatten(1, (-1, GROUP))
+        residual = (values * self.scale.float().t()[..., None]).flatten(1)
+        low_rank = self.proj_up.float() @ self.proj_down.float().t()
+        return residual / self.smooth_factor.float() + low_rank
+
+    def rows(self, start: int, stop: int) -> SvdqLinear:
+        """Return the layer that computes outputs ``start:stop``.
+
+        It shares `proj_down` and `smooth_factor` with this one. comfy-kitchen sees that, and
+        quantizes the input once for all layers cut from the same one.
+
+        Raises:
+            ValueError: there are no such rows.
+        """
+        _check_rows(start, stop, self.shape[0])
+        return replace(
+            self,
+            weight=self.weight[start:stop].clone(),
+            scale=self.scale[:, start:stop].clone(memory_format=torch.contiguous_format),
+            proj_up=self.proj_up[start:stop].clone(),
+            bias=None if self.bias is None else self.bias[start:stop].clone(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AwqLinear:
+    """A 4-bit weight-only linear layer, N outputs and K inputs, in natural order.
+
+    Attributes:
+        weight: int8 ``[N, K/2]``; the low nibble is the even input, values 0..15.
+        scale, zeros: ``[K/64, N]``.
+        bias: ``[N]`` or None.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    zeros: Tensor
+    bias: Tensor | None = None
+    group_size: int = GROUP
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, K)``."""
+        return self.weight.shape[0], self.weight.shape[1] * 2
+
+    def check(self) -> None:
+        """Check that the shapes fit together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        n, k = _stored_shape(self.weight)
+        side = (k // self.group_size, n)
+        shapes = {"scale": side, "zeros": side, "bias": (n,)}
+        _check_shapes({name: getattr(self, name) for name in shapes}, shapes)
+
+    def dense(self) -> Tensor:
+        """Return the weight, ``[N, K]`` in float32."""
+        values = unpack_nibbles(self.weight, signed=False).float() - 8
+        groups = values.unflatten(1, (-1, self.group_size))
+        scaled = groups * self.scale.float().t()[..., None] + self.zeros.float().t()[..., None]
+        return scaled.flatten(1)
+
+
+def convert_svdq(tensors: Mapping[str, Tensor], *, act_unsigned: bool = False) -> SvdqLinear:
+    """Convert the tensors of an ``SVDQW4A4Linear``, named as in its state_dict.
+
+    Args:
+        tensors: `SVDQ_TENSORS` and, if the layer has one, ``bias``; `UNUSED_TENSORS` are accepted
+            and dropped.
+        act_unsigned: what the layer's input is (see `SvdqLinear`); the tensors do not tell.
+
+    Raises:
+        ValueError: an nvfp4 layer; tensors missing, unknown, or of shapes or dtypes that do not
+            fit together.
+    """
+    _check_names(tensors, SVDQ_TENSORS)
+    bias = tensors.get("bias")
+    weight = qweight_rows(tensors["qweight"])
+    n, k = weight.shape[0], weight.shape[1] * 2
+    rank = tensors["proj_down"].shape[-1]
+    dtype = tensors["wscales"].dtype
+    shapes = {
+        "wscales": (k // GROUP, n),
+        "smooth_factor": (k,),
+        "proj_down": (k, rank),
+        "proj_up": (n, rank),
+        "bias": (n,),
+    }
+    _check_tensors(tensors, shapes, dtype)
+    down = unpack_lowrank(tensors["proj_down"], down=True)
+    return SvdqLinear(
+        weight=weight,
+        scale=unpack_scales(tensors["wscales"]),
+        proj_down=down.t().contiguous(),
+        proj_up=unpack_lowrank(tensors["proj_up"], down=False),
+        smooth_factor=unpack_vector(tensors["smooth_factor"]),
+        bias=None if bias is None else unpack_vector(bias),
+        act_unsigned=act_unsigned,
+    )
+
+
+def split_rows(linear: SvdqLinear, heights: Sequence[int]) -> list[SvdqLinear]:
+    """Cut a fused layer into layers of the given numbers of outputs, in order.
+
+    Raises:
+        ValueError: the heights do not add up to the layer's outputs.
+    """
+    if sum(heights) != linear.shape[0]:
+        raise ValueError(f"parts of {list(heights)} rows do not make up {linear.shape[0]}")
+    stops = [sum(heights[: i + 1]) for i in range(len(heights))]
+    return [linear.rows(stop - height, stop) for stop, height in zip(stops, heights, strict=True)]
+
+
+def split_qkv(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear, SvdqLinear]:
+    """Cut a fused attention input into its query, key and value layers.
+
+    Raises:
+        ValueError: the outputs are not three equal parts.
+    """
+    q, k, v = split_rows(linear, [linear.shape[0] // 3] * 3)
+    return q, k, v
+
+
+def split_w13(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear]:
+    """Cut the fused input of a SwiGLU into ``(w1, w3)``: the gate, and the value.
+
+    **The value w3 comes first** among the rows: the fused layer computes
+    ``x3, x1 = (x @ W.T).chunk(2)``, and the block ``silu(x1) * x3``.
+
+    Raises:
+        ValueError: the outputs are not two equal parts.
+    """
+    w3, w1 = split_rows(linear, [linear.shape[0] // 2] * 2)
+    return w1, w3
+
+
+def convert_awq(tensors: Mapping[str, Tensor]) -> AwqLinear:
+    """Convert the tensors of an ``AWQW4A16Linear``, named as in its state_dict.
+
+    Nunchaku's formula is ``W = q * scale + wzeros``, comfy-kitchen's
+    ``(q - 8) * scale + zeros``, so ``zeros = wzeros + 8 * scale``, summed in float32. Where wzeros
+    is ``-7 * scale`` rounded, as Nunchaku's quantizer writes it, the sum is exact in 16 bits too:
+    both terms are multiples of four units in the last place of `scale`, which the sum is about as
+    large as.
+
+    Raises:
+        ValueError: tensors missing, unknown, or of shapes or dtypes that do not fit together.
+    """
+    _check_names(tensors, AWQ_TENSORS)
+    values = unpack_awq_qweight(tensors["qweight"])
+    n, k = values.shape
+    scale, wzeros = tensors["wscales"], tensors["wzeros"]
+    shapes = {"wscales": (k // GROUP, n), "wzeros": (k // GROUP, n), "bias": (n,)}
+    _check_tensors(tensors, shapes, scale.dtype)
+    zeros = (wzeros.float() + 8 * scale.float()).to(scale.dtype)
+    bias = tensors.get("bias")
+    return AwqLinear(
+        pack_nibbles(values),
+        scale.clone(memory_format=torch.contiguous_format),
+        zeros.contiguous(),
+        None if bias is None else bias.clone(),
+    )
+
+
+def planar_modulation(linear: AwqLinear) -> AwqLinear:
+    """Turn a modulation layer of Nunchaku's Qwen-Image into one of the original model.
+
+    Nunchaku's output ``d * 6 + c`` is the original's ``c * dim + d``; and 1 has been added to the
+    bias of its scales, chunks 1 and 4, which the original's block adds itself. Where the bias is
+    in 16 bits, taking the 1 out may round by half a unit in its last place.
+
+    Raises:
+        ValueError: the outputs are not six equal chunks, or there is no bias.
+    """
+    n = linear.shape[0]
+    if n % MODULATION_CHUNKS:
+        raise ValueError(f"{n} outputs are not {MODULATION_CHUNKS} equal chunks of a modulation")
+    if linear.bias is None:
+        raise ValueError("a modulation without a bias")
+    order = torch.arange(n, device=linear.weight.device)
+    order = order.view(-1, MODULATION_CHUNKS).t().reshape(-1)
+    bias = linear.bias[order].float().view(MODULATION_CHUNKS, -1)
+    bias[list(_SCALE_CHUNKS)] -= 1
+    return replace(
+        linear,
+        weight=linear.weight[order],
+        scale=linear.scale[:, order].contiguous(),
+        zeros=linear.zeros[:, order].contiguous(),
+        bias=bias.view(-1).to(linear.bias.dtype),
+    )
+
+
+def _check_names(tensors: Mapping[str, Tensor], needed: Set[str]) -> None:
+    if found := sorted(NVFP4_TENSORS & tensors.keys()):
+        raise ValueError(f"an nvfp4 layer (it has {found[0]}); int4 is supported")
+    if missing := sorted(needed - tensors.keys()):
+        raise ValueError(f"the layer has no {', '.join(missing)}")
+    if unknown := sorted(tensors.keys() - needed - UNUSED_TENSORS - {"bias"}):
+        raise ValueError(f"the layer has an unknown {', '.join(unknown)}")
+
+
+def _check_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype
+) -> None:
+    if not dtype.is_floating_point or dtype.itemsize not in (2, 4):
+        raise ValueError(f"scales in {dtype}; int4 layers have them in 16 or 32 bits")
+    for name, shape in shapes.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
+            wanted = f"{list(shape)} with a weight of {list(tensors['qweight'].shape)}"
+            raise ValueError(f"{name} has the shape {list(tensor.shape)}, not {wanted}")
+        if tensor.dtype != dtype:
+            raise ValueError(f"{name} is in {tensor.dtype}, but wscales in {dtype}")
+
+
+def _stored_shape(weight: Tensor) -> tuple[int, int]:
+    if weight.dtype != torch.int8 or weight.dim() != 2:
+        raise ValueError(f"a weight {weight.dtype} {list(weight.shape)}, not int8 [N, K/2]")
+    return weight.shape[0], weight.shape[1] * 2
+
+
+def _check_shapes(
+    tensors: Mapping[str, Tensor | None], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} has the shape {list(tensor.shape)}, not {list(shape)}")
+
+
+def _check_rows(start: int, stop: int, height: int) -> None:
+    if not 0 <= start < stop <= height:
+        raise ValueError(f"there are no rows {start}:{stop} among {height}")
