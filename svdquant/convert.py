@@ -25,6 +25,7 @@ from .packing import (
     qweight_rows,
     unpack_awq_qweight,
     unpack_lowrank,
+    unpack_nibbles,
     unpack_scales,
     unpack_vector,
 )
@@ -89,6 +90,10 @@ class SvdqLinear:
         residual = (values * self.scale.float().t()[..., None]).flatten(1)
         low_rank = self.proj_up.float() @ self.proj_down.float().t()
         return residual / self.smooth_factor.float() + low_rank
+
+    def first_ranks(self, rank: int) -> SvdqLinear:
+        """Return the layer with the first `rank` ranks of its low-rank branch only."""
+        return replace(self, proj_down=self.proj_down[:, :rank], proj_up=self.proj_up[:, :rank])
 
     def rows(self, start: int, stop: int) -> SvdqLinear:
         """Return the layer that computes outputs ``start:stop``.

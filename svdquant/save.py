@@ -59,7 +59,8 @@ def write_converted(
             file.write(len(text).to_bytes(8, "little"))
             file.write(text)
             for tensor in state_dict.values():
-                file.write(_bytes(tensor))
+                if tensor.numel():
+                    file.write(_bytes(tensor))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -67,4 +68,4 @@ def write_converted(
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().flatten()
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return flat.view(torch.uint8).numpy().data

@@ -101,7 +101,11 @@ def apply_loras(
         branches.attach(patched)
     for p in placements:
         log.info("%s; %.1f ms; %s", p.lora.report.line(), p.milliseconds, p.line())
-    return patched, _report(placements)
+    notes: list[str] = []
+    if branches is not None:
+        size = branches.growth / 2**20
+        notes = [f"the model grows by {size:.1f} MiB of low-rank factors", *branches.notes]
+    return patched, _report(placements, notes)
 
 
 def _load(path: Path, strength: float, known: tuple[Architecture, ...]) -> Placement:
@@ -153,7 +157,9 @@ def _branches(
     rows = list(previous.rows) if isinstance(previous, BranchSet) else []
     rows += [(_branched_part(p), p.strength) for p in placements if p.branched]
     stack = LoraStack(rows)
-    return BranchSet(tuple(rows), running.composer.compose(stack)) if stack.strengths else None
+    if not stack.strengths:
+        return None
+    return BranchSet(tuple(rows), running.composer.compose(stack), running)
 
 
 def _branched_part(placement: Placement) -> Lora:
@@ -164,6 +170,7 @@ def _branched_part(placement: Placement) -> Lora:
     return replace(lora, key=(f"{path}#{modules}", size, mtime_ns), deltas=placement.branched)
 
 
-def _report(placements: list[Placement]) -> str:
+def _report(placements: list[Placement], notes: list[str]) -> str:
     lines = [f"- `{p.lora.path.name}` in {p.milliseconds:.1f} ms, {p.line()}" for p in placements]
+    lines += [f"- {note}" for note in notes]
     return "\n".join([markdown(p.lora.report for p in placements), "", *lines])

@@ -9,6 +9,7 @@ sees it, because its guards compare the types of modules.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,16 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import CallbacksMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..lora.branch import Branch
+from ..svdquant.convert import MODULATION_CHUNKS
+from ..svdquant.packing import unpack_vector
+from .column_kinds import is_nunchaku_awq, is_nunchaku_svdq
+from .columns import OPTION, Columns
+from .nunchaku import is_native
 from .running_model import RunningModel
+from .split import approximations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY = "vivace_lora"
 _LAYER = "_vivace_branch"
+_COMPILED = "torch.compile"  # the key of ComfyUI's own wrapper that compiles the network
 
 
 class BranchLayer:
@@ -63,10 +71,51 @@ class BranchLayer:
             branch = moved(branch, x.device)
 
         def linear(z: torch.Tensor) -> torch.Tensor:
-            product = y if z is x else plain_call(module, z)
-            return product if module.bias is None else product - module.bias.to(product)
+            product = y if z is x else self.output(plain_call(module, z))
+            bias = self.bias(module)
+            return product if bias is None else product - bias.to(product)
 
         return y + branch.apply(x, linear).to(y.dtype)
+
+    def bias(self, module: Any) -> torch.Tensor | None:
+        """The module's bias in the order of the branch's rows."""
+        return module.bias
+
+    def output(self, y: torch.Tensor) -> torch.Tensor:
+        """The module's output in the order of the branch's rows."""
+        return y
+
+
+class PackedBiasLayer(BranchLayer):
+    """The branch of a nunchaku layer, whose bias is stored in the order of the kernels."""
+
+    def bias(self, module: Any) -> torch.Tensor | None:
+        return None if module.bias is None else unpack_vector(module.bias.detach())
+
+
+class InterleavedLayer(BranchLayer):
+    """The branch of a nunchaku modulation layer, whose rows are ``[dim, 6]``, not ``[6, dim]``."""
+
+    def bias(self, module: Any) -> torch.Tensor | None:
+        return None if module.bias is None else _planar(module.bias.detach())
+
+    def output(self, y: torch.Tensor) -> torch.Tensor:
+        return _planar(y)
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+        changed = super().__call__(x, _planar(y), module)
+        return changed.unflatten(-1, (MODULATION_CHUNKS, -1)).mT.flatten(-2)
+
+
+def _planar(rows: torch.Tensor) -> torch.Tensor:
+    return rows.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
+
+
+def layer_class(module: Any) -> type[BranchLayer]:
+    """How a branch is added to the output of a module."""
+    if is_nunchaku_awq(module):
+        return InterleavedLayer
+    return PackedBiasLayer if is_nunchaku_svdq(module) else BranchLayer
 
 
 def device_of(branch: Branch) -> torch.device:
@@ -104,19 +153,50 @@ class BranchSet(torch.nn.Module):
 
     Attributes:
         rows: the LoRAs and strengths that the branches were composed from.
-        layers: the branch of each module, by canonical path.
+        columns: what becomes more ranks of the model's own layers, by target.
+        layers: what is added beside a module, by canonical path.
+        notes: what could not be kept exactly, in words.
     """
 
-    def __init__(self, rows: tuple[Any, ...], branches: Mapping[str, Branch]) -> None:
+    def __init__(
+        self, rows: tuple[Any, ...], branches: Mapping[str, Branch], running: RunningModel
+    ) -> None:
         super().__init__()
         self.rows = rows
-        self.layers = {path: BranchLayer(branch) for path, branch in branches.items()}
-        self.place = device_of(next(iter(branches.values())))
+        self.place = torch.device("cpu")
+        self.columns: dict[str, Branch] = {}
+        self.layers: dict[str, BranchLayer] = {}
+        self.notes: list[str] = []
+        self._running = weakref.ref(running)
+        shares = running.shares(branches)
+        for path, branch in branches.items():
+            share = shares.get(path)
+            if share is None:
+                self.layers[path] = layer_class(running.module(path))(branch)
+                continue
+            if share.ranks is not None:
+                self.columns[path] = share.ranks
+            for member, rest in share.beside.items():
+                self.layers[member] = layer_class(running.module(member))(rest)
+        running.columns.check(self.columns)
+        self.notes = approximations(shares)
+
+    @property
+    def growth(self) -> int:
+        """Bytes that the model grows by: ranks of its layers, and branches beside them."""
+        beside = sum(layer.host.nbytes for layer in self.layers.values())
+        return beside + self._of_columns(Columns.growth)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all factors."""
-        return sum(layer.host.nbytes for layer in self.layers.values())
+        """Bytes that all of it takes on the device."""
+        return self.growth + self._of_columns(Columns.spare_bytes)
+
+    def _of_columns(self, count: Callable[[Columns, str, Branch], int]) -> int:
+        running = self._running()
+        if running is None:
+            return 0
+        return sum(count(running.columns, path, branch) for path, branch in self.columns.items())
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         device = fn(torch.empty(0, device=self.place)).device
@@ -124,6 +204,9 @@ class BranchSet(torch.nn.Module):
             for layer in self.layers.values():
                 layer.move(device)
             self.place = device
+            running = self._running()
+            if running is not None and device.type == "cpu":
+                running.columns.release(self.columns)
         return self
 
     def attach(self, model: ModelPatcher) -> None:
@@ -134,6 +217,8 @@ class BranchSet(torch.nn.Module):
         """
         holder = ModelPatcher(self, model.load_device, model.offload_device, size=self.nbytes)
         model.set_attachments(KEY, self)
+        options = model.model_options.setdefault("transformer_options", {})
+        options[OPTION] = self.columns or None
         model.set_additional_models(KEY, [holder])
         for event, action in (
             (CallbacksMP.ON_PRE_RUN, install),
@@ -145,9 +230,10 @@ class BranchSet(torch.nn.Module):
 
 def install(model: ModelPatcher) -> None:
     """Put the branches of a patcher on the shared modules; ComfyUI calls this before sampling."""
-    remove(model)
+    _remove_layers(model)
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
+    running.columns.reconcile(branches.columns)
     installed = model.model.diffusion_model.__dict__.setdefault(_LAYER, [])
     for path, layer in branches.layers.items():
         module: Any = running.module(path)
@@ -157,10 +243,19 @@ def install(model: ModelPatcher) -> None:
 
 
 def remove(model: ModelPatcher) -> None:
-    """Take every branch off the shared modules; ComfyUI calls this after sampling, however it ends.
+    """Take what may not stay off the shared modules; ComfyUI calls this after sampling, however it
+    ends.
 
-    It does not matter whose they are: nothing may be left for the next patcher of the same model.
+    Ranks stay for the next run where that is safe: not where compiled code would not see them
+    change, nor where the patcher puts ranks of its own on the same layers.
     """
+    _remove_layers(model)
+    if is_native(model) or _COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
+        RunningModel.of(model).columns.reconcile(None)
+
+
+def _remove_layers(model: ModelPatcher) -> None:
+    # It does not matter whose they are: nothing may be left for the next patcher of the model.
     for module in model.model.diffusion_model.__dict__.pop(_LAYER, ()):
         if module.__dict__.pop(_LAYER, None) is not None:
             module.__class__ = type(module).__base__

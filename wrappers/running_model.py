@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from comfy.model_management import get_torch_device
 
 from ..lora.architecture import Architecture, qwen_image, standard, z_image
-from ..lora.compose import Composer
+from ..lora.branch import Branch
+from ..lora.compose import EXPAND_RANK, Composer
+from .column_targets import column_targets, dense_weight
+from .columns import Columns
+from .nunchaku import is_native, merges_nothing, offload_of
+from .split import Share, share_out
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -25,6 +31,10 @@ class RunningModel:
     Attributes:
         architecture: that of the model, with its own depth and widths.
         known: the architectures by which LoRA files for it are recognised.
+        columns: the layers that take LoRAs as more ranks of their own branch.
+        homes: the fused layer that a module is a part of, where it is one of `columns`.
+        offload: Nunchaku's offload of blocks, if the model has it.
+        merges_nothing: whether changes of plain weights would be ignored or refused.
         composer: keeps the branches of the last stack, so that a change costs what has changed.
     """
 
@@ -35,9 +45,25 @@ class RunningModel:
         self._model = weakref.ref(model.model)
         self._backup: Mapping[str, Any] = model.backup
         self._modules: dict[str, torch.nn.Module | None] = {}
+        self._shares: dict[str, tuple[Branch, Share]] = {}
         self._ways: dict[tuple[str, Mode, bool], str] = {}
+        network: Any = model.model.diffusion_model
+        self.offload = offload_of(network)
+        self.merges_nothing = merges_nothing(model) or is_native(model)
+        dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()
+        targets = {} if dynamic else column_targets(self.architecture, self.module)
+        self.columns = Columns(network, targets, self.offload)
+        fused = [path for path in targets if path in self.architecture.fusions]
+        self.homes = {
+            block.module: path for path in fused for block in self.architecture.fusions[path]
+        }
+        limits = [room for path in targets if (room := targets[path].room(targets[path].rank))]
         self.composer = Composer(
-            self.architecture, dtype=compute_dtype(model), weights=self.base_weight
+            self.architecture,
+            fused,
+            dtype=compute_dtype(model),
+            expand_rank=max(EXPAND_RANK, *limits) if limits else EXPAND_RANK,
+            weights=self.base_weight,
         )
 
     @classmethod
@@ -76,12 +102,15 @@ class RunningModel:
         known = self.architecture.modules.get(path)
         if known is None:
             return ABSENT
+        linear = known.kind == "linear"
+        if linear and self.homes.get(path, path) in self.columns.targets:
+            return BRANCH
         module = None if known.kind == "parameter" else self.module(path)
-        if known.kind == "parameter":
-            return MERGE
-        if module is None:
+        if module is None and known.kind != "parameter":
             return ABSENT
-        if known.kind != "linear" or mode == "merge":
+        if self.merges_nothing:
+            return BRANCH if linear else "Nunchaku's loader takes no changes of norms and tokens"
+        if module is None or not linear or mode == "merge":
             return MERGE
         if mode == "auto" and not is_quantized(module):
             return MERGE
@@ -94,12 +123,38 @@ class RunningModel:
                 return str(error)
         return BRANCH
 
+    def shares(self, branches: Mapping[str, Branch]) -> dict[str, Share]:
+        """How the branches of column targets are shared out, by target."""
+        found: dict[str, tuple[Branch, Share]] = {}
+        for path in branches.keys() & self.columns.targets.keys():
+            known = self._shares.get(path)
+            if known is None or known[0] is not branches[path]:
+                known = branches[path], self._share_out(path, branches[path])
+            found[path] = known
+        self._shares = found
+        return {path: found[path][1] for path in branches if path in found}
+
+    def _share_out(self, path: str, branch: Branch) -> Share:
+        target = self.columns.targets[path]
+        blocks = self.architecture.fusions.get(path)
+        members = {path: (0, branch.shape[0])}
+        if blocks is not None and len(target.modules) > 1:
+            members = {block.module: (block.start, block.stop) for block in blocks}
+        offloaded = self.offload is not None and self.offload.on
+        return share_out(
+            branch, target, self.columns.base_rank(path), members,
+            offloaded=offloaded, weights=self.base_weight, device=get_torch_device(),
+        )  # fmt: skip
+
     def base_weight(self, path: str) -> torch.Tensor:
         """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
 
         Raises:
             ValueError: the layer keeps its weight in a form that cannot be read back.
         """
+        target = self.columns.targets.get(path)
+        if target is not None:
+            return dense_weight(target, self.columns.base_rank(path))
         module: Any = self.module(path)
         # While patches are merged in, ComfyUI keeps the weight as it was.
         saved = self._backup.get(f"diffusion_model.{path}.weight")
@@ -144,7 +199,7 @@ def architecture_of(model: ModelPatcher) -> Architecture:
                 len(network.layers),
                 len(network.noise_refiner),
                 network.x_embedder.out_features,
-                first.feed_forward.w1.out_features,
+                first.feed_forward.w2.in_features,
                 first.attention.q_norm.weight.shape[0],
                 network.cap_embedder[1].in_features,
                 network.x_embedder.in_features,

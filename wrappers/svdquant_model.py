@@ -125,9 +125,7 @@ def _keep(copy: Path, state_dict: dict[str, torch.Tensor], mark: str) -> None:
         log.warning("The converted copy %s cannot be written (%s).", copy, error.strerror)
 
 
-def _build(
-    path: str | os.PathLike[str], state_dict: dict[str, torch.Tensor]
-) -> ModelPatcher:
+def _build(path: str | os.PathLike[str], state_dict: dict[str, torch.Tensor]) -> ModelPatcher:
     dtype = next(t.dtype for name, t in state_dict.items() if name.endswith(".weight_scale"))
     device = model_management.get_torch_device()
     compute = model_management.unet_manual_cast(dtype, device, [torch.bfloat16, torch.float32])
@@ -137,7 +135,9 @@ def _build(
     loaded = comfy.sd.load_diffusion_model_state_dict(state_dict, options, disable_dynamic=True)
     if loaded is None:
         raise CheckpointError(path, "ComfyUI does not know a model of these sizes")
-    empty = [path for path, module in loaded.model.diffusion_model.named_modules() if _empty(module)]
+    empty = [
+        path for path, module in loaded.model.diffusion_model.named_modules() if _empty(module)
+    ]
     if empty:
         raise CheckpointError(path, f"ComfyUI's model has a layer {empty[0]}, and the file has not")
     inference = loaded.model.manual_cast_dtype or loaded.model.get_dtype()

@@ -53,7 +53,7 @@ def operations(compute_dtype: torch.dtype) -> type:
             if linear.bias is not None:
                 self.bias = torch.nn.Parameter(linear.bias.to(device), requires_grad=False)
 
-        def forward(self, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: A002
+        def forward(self, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             if not is_kitchen(self.weight):
                 return super().forward(input, *args, **kwargs)
             weight, bias, stream = ops.cast_bias_weight(
@@ -74,7 +74,9 @@ def operations(compute_dtype: torch.dtype) -> type:
                 raise ValueError(NO_MERGE)
             return super().set_weight(weight, *args, **kwargs)
 
-        def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", **kw: Any) -> Any:
+        def state_dict(
+            self, *args: Any, destination: Any = None, prefix: str = "", **kw: Any
+        ) -> Any:
             if not is_kitchen(self.weight):
                 return super().state_dict(*args, destination=destination, prefix=prefix, **kw)
             found = {} if destination is None else destination

@@ -34,6 +34,7 @@ Z_ROWS = {  # where the split names lie in ComfyUI's fused ones
     "layers.0.attention.to_k": ("layers.0.attention.qkv", slice(D, 2 * D)),
     "layers.1.attention.to_out.0": ("layers.1.attention.out", slice(None)),
     "noise_refiner.0.attention.to_q": ("noise_refiner.0.attention.qkv", slice(0, D)),
+    "context_refiner.0.attention.to_q": ("context_refiner.0.attention.qkv", slice(0, D)),
 }
 
 
@@ -70,7 +71,10 @@ def lora_file(
 
 
 def reference(
-    maker: Callable[[str], Any], kind: str, changes: list[tuple[dict[str, torch.Tensor], float]]
+    maker: Callable[[str], Any],
+    kind: str,
+    changes: list[tuple[dict[str, torch.Tensor], float]],
+    steps: int = 2,
 ) -> torch.Tensor:
     """The latent of a fresh model with the changes made by other means.
 
@@ -87,7 +91,7 @@ def reference(
                 weight[rows] = (weight[rows].double() + strength * delta).float()
             else:
                 module.register_forward_hook(adding(strength * delta, rows))
-    return tiny.sample(model)
+    return tiny.sample(model, steps=steps)
 
 
 def adding(change: torch.Tensor, rows: slice) -> Callable[..., torch.Tensor]:

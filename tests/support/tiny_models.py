@@ -80,6 +80,22 @@ def weight_of(model: Any, path: str) -> torch.Tensor:
         model.unpatch_model(device_to=CPU)
 
 
+def unloaded(family: str, dtype: torch.dtype, operations: Any) -> Any:
+    """A model built with these operations, before its weights are loaded."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    known = comfy.supported_models
+    config_class, model_class, unet_config = {
+        "qwen_image": (known.QwenImage, comfy.model_base.QwenImage, QWEN),
+        "z_image": (known.ZImage, comfy.model_base.Lumina2, Z_IMAGE),
+    }[family]
+    config = config_class(dict(unet_config))
+    config.set_inference_dtype(dtype, None)
+    config.custom_operations = operations
+    return model_class(config, device=CPU)
+
+
 def _patcher(config_class: Any, model_class: Any, unet_config: Any, kind: str) -> Any:
     import comfy.model_patcher
     import comfy.ops

@@ -22,6 +22,8 @@ MAX_RANK = 1024
 GELU_SHIFT = 0.171875
 FP4_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
+_DECODED = "_decoded"
+
 Activation = tuple[Tensor, Tensor, Tensor]
 
 
@@ -253,14 +255,25 @@ class CPUOffloadManager:
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], device: str = "cpu", num_blocks_on_gpu: int = 1
+        self,
+        blocks: Sequence[nn.Module],
+        device: str = "cpu",
+        num_blocks_on_gpu: int = 1,
+        use_pin_memory: bool = False,
     ) -> None:
         assert num_blocks_on_gpu > 0
+        self.use_pin_memory = use_pin_memory
         self.blocks = blocks
         self.device = torch.device(device)
         self.num_blocks_on_gpu = num_blocks_on_gpu
         self.buffer_blocks = [deepcopy(blocks[0]).to(self.device) for _ in range(2)]
         self.current_block_idx = 0
+
+    def set_device(self, device: str | torch.device, force: bool = False) -> None:
+        """Move the copies."""
+        self.device = torch.device(device)
+        for block in self.buffer_blocks:
+            block.to(self.device)
 
     def load_block(self, block_idx: int) -> None:
         """Copy a block into its buffer, unless it stays on the device."""
@@ -287,12 +300,25 @@ def copy_params_into(source: nn.Module, target: nn.Module) -> None:
     for one, other in zip(source.buffers(), target.buffers(), strict=True):
         other.copy_(one)
     for one, other in zip(source.modules(), target.modules(), strict=True):
+        other.__dict__.pop(_DECODED, None)
         if isinstance(one, SVDQW4A4Linear):
             cast("SVDQW4A4Linear", other).wtscale = one.wtscale
 
 
+def append(layer: SVDQW4A4Linear, down: Tensor, up: Tensor) -> None:
+    """Append ranks as ComfyUI-nunchaku's own LoRA support does: unpack, join, pack."""
+    old = (layer.proj_down.detach(), layer.proj_up.detach())
+    downs = torch.cat([closed_form.unpack_factor(old[0], down=True), down.to(old[0].dtype)])
+    ups = torch.cat([closed_form.unpack_factor(old[1], down=False), up.to(old[1].dtype)], 1)
+    layer.proj_down = nn.Parameter(closed_form.pack_factor(downs, down=True), requires_grad=False)
+    layer.proj_up = nn.Parameter(closed_form.pack_factor(ups, down=False), requires_grad=False)
+
+
 def residual_weight(layer: SVDQW4A4Linear) -> Tensor:
     """What the quantized part multiplies the smoothed input with, ``[N, K]`` in float32."""
+    decoded = layer.__dict__.get(_DECODED)  # decoding takes longer than the product
+    if decoded is not None and decoded[0] is layer.qweight:
+        return decoded[1]
     codes = closed_form.unpack_weight(layer.qweight.detach())
     scales = layer.wscales.detach()
     if layer.precision == "int4":
@@ -306,6 +332,7 @@ def residual_weight(layer: SVDQW4A4Linear) -> Tensor:
         weight *= layer.wtscale
     if layer.wcscales is not None:
         weight *= closed_form.unpack_channels(layer.wcscales.detach()).float()[:, None]
+    layer.__dict__[_DECODED] = layer.qweight, weight
     return weight
 
 

@@ -1,0 +1,218 @@
+"""LoRAs as more ranks of SVDQuant layers, on the modules that all clones of a model share.
+
+What is appended stays there after a run, so that the next run with the same LoRAs has nothing to
+do, and one with other strengths only rescales. Another clone of the model (or the model without
+LoRAs) may run next and knows nothing of this; so as long as anything is appended, a hook on the
+network compares, in front of each forward, what is there with what the running clone wants.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..lora.branch import Branch
+from .column_kinds import RANK_STEP, ColumnTarget
+from .nunchaku import Offload, even_out, even_ranks
+
+OPTION = "vivace_columns"  # in transformer_options: the branches that a run wants as columns
+
+
+@dataclass(eq=False)
+class _Installed:
+    """What was appended to one target."""
+
+    target: ColumnTarget
+    branch: Branch
+    base: int
+    added: int
+    stored: list[Tensor]
+    down_scale: float
+
+    def intact(self) -> bool:
+        """Whether the ranks are there; a patcher with LoRAs of its own may have put back others."""
+        rank_of, modules = self.target.kind.rank_of, self.target.modules
+        return all(rank_of(module) == self.base + self.added for module in modules)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the factors."""
+        return self.target.kind.factors(self.target.modules[0])[0].dtype
+
+
+Wanted = Mapping[str, Branch]
+_UNKNOWN: Wanted = {}  # what is there after a failure: certainly not what anybody wants
+
+
+class Columns:
+    """The appended ranks of one model.
+
+    Attributes:
+        appended, rescaled, cut: how many targets were changed so, in all.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        targets: Mapping[str, ColumnTarget],
+        offload: Offload | None = None,
+    ) -> None:
+        self.targets = targets
+        self._offload = offload
+        self.appended = self.rescaled = self.cut = 0
+        self._network = weakref.ref(network)
+        self._installed: dict[str, _Installed] = {}
+        self._current: Wanted | None = None
+        self._hook: Any = None
+
+    def base_rank(self, path: str) -> int:
+        """Ranks of a target without what was appended here."""
+        installed = self._installed.get(path)
+        return installed.base if installed and installed.intact() else self.targets[path].rank
+
+    def growth(self, path: str, branch: Branch) -> int:
+        """Bytes by which the layers of a target grow for a branch."""
+        return self._side_bytes(path, branch, sum(branch.shape))
+
+    def spare_bytes(self, path: str, branch: Branch) -> int:
+        """Bytes kept beside the layers, so that strengths can be changed: the factor up."""
+        return self._side_bytes(path, branch, branch.shape[0])
+
+    def _side_bytes(self, path: str, branch: Branch, channels: int) -> int:
+        target = self.targets[path]
+        rank = branch.rank + -branch.rank % RANK_STEP
+        return rank * channels * target.kind.factors(target.modules[0])[0].dtype.itemsize
+
+    def check(self, wanted: Wanted) -> None:
+        """Find out now what would fail when the branches are put on the layers.
+
+        Raises:
+            ValueError: a factor would overflow.
+        """
+        for path, branch in wanted.items():
+            target = self.targets[path]
+            down_scale(branch, target.kind.factors(target.modules[0])[0].dtype)
+
+    def release(self, wanted: Wanted) -> None:
+        """Remove these branches if they are there: the memory is needed."""
+        if self._current is wanted:
+            self.reconcile(None)
+
+    def reconcile(self, wanted: Wanted | None) -> None:
+        """Make the layers have exactly these low-rank branches, by target; None for none."""
+        if wanted is self._current and self._all_intact():
+            return
+        self._current = _UNKNOWN
+        even = self._offload is not None and self._offload.on
+        targets = even_out(wanted or {}, self.targets) if even else wanted or {}
+        changed = False
+        for path in [path for path in self._installed if path not in targets]:
+            changed |= self._remove(path)
+        ranks = even_ranks(targets) if even else {}
+        for path, branch in targets.items():
+            changed |= self._put(path, branch, ranks.get(path, 0))
+        if changed and self._offload is not None:
+            self._offload.rebuild()
+        self._current = wanted
+        self._watch(bool(self._installed))
+
+    def _all_intact(self) -> bool:
+        return all(installed.intact() for installed in self._installed.values())
+
+    def _put(self, path: str, branch: Branch, least: int) -> bool:
+        have = self._installed.get(path)
+        rank = max(least, branch.rank)
+        added = rank + -rank % RANK_STEP
+        if have is not None and have.intact() and have.added == added:
+            if have.branch is branch:
+                return False
+            if have.branch.A is branch.A and have.branch.B is branch.B:
+                scale = down_scale(branch, have.dtype)
+                if scale == have.down_scale:
+                    self._rescale(have, branch)
+                    return False
+        if have is not None:
+            self._remove(path)
+        self._installed[path] = self._append(self.targets[path], branch, added)
+        self.appended += 1
+        return True
+
+    def _append(self, target: ColumnTarget, branch: Branch, added: int) -> _Installed:
+        like = target.kind.factors(target.modules[0])[0]
+        scale = down_scale(branch, like.dtype)
+        a, b = cast(Tensor, branch.A), cast(Tensor, branch.B)
+        wide = a.to(like.device, torch.float32) * scale if scale != 1.0 else a.to(like.device)
+        extra = added - branch.rank
+        down = torch.nn.functional.pad(wide.to(like.dtype), (0, 0, 0, extra))
+        padded = torch.nn.functional.pad(b.to(like.device, like.dtype), (0, extra))
+        ups = [padded[start:stop].contiguous() for start, stop in target.rows]
+        base = target.rank
+        stored = target.kind.append(target.modules, down, ups)
+        installed = _Installed(target, branch, base, added, stored, scale)
+        self._write_scales(installed, branch)
+        return installed
+
+    def _rescale(self, installed: _Installed, branch: Branch) -> None:
+        if not torch.equal(cast(Tensor, installed.branch.s), cast(Tensor, branch.s)):
+            self._write_scales(installed, branch)
+            self.rescaled += 1
+        installed.branch = branch
+
+    def _write_scales(self, installed: _Installed, branch: Branch) -> None:
+        scales = cast(Tensor, branch.s) / installed.down_scale
+        scales = torch.nn.functional.pad(scales, (0, installed.added - branch.rank))
+        for module, stored in zip(installed.target.modules, installed.stored, strict=True):
+            moved = scales.to(stored.device)
+            installed.target.kind.rescale(module, installed.base, stored, moved)
+
+    def _remove(self, path: str) -> bool:
+        installed = self._installed.pop(path)
+        if not installed.intact():
+            return False
+        installed.target.kind.cut(installed.target.modules, installed.base)
+        self.cut += 1
+        return True
+
+    def _watch(self, on: bool) -> None:
+        network = self._network()
+        if on and self._hook is None and network is not None:
+            self._hook = network.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+        elif not on and self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _before_forward(self, _: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        options = kwargs.get("transformer_options") or {}
+        wanted = options.get(OPTION)
+        if wanted is not self._current:
+            if torch.compiler.is_compiling():
+                torch._dynamo.graph_break()
+            self.reconcile(wanted)
+
+
+def down_scale(branch: Branch, dtype: torch.dtype) -> float:
+    """A power of two to move from up to down, so that neither overflows in float16.
+
+    Raises:
+        ValueError: one of them does in any case.
+    """
+    if dtype != torch.float16:
+        return 1.0
+    a, b, s = (cast(Tensor, t).float() for t in (branch.A, branch.B, branch.s))
+    up = float((b.abs().amax(0) * s.abs().to(b.device)).max())
+    down = float(a.abs().max())
+    limit = torch.finfo(torch.float16).max / 2
+    scale = 1.0
+    while up / scale > limit and down * scale * 2 < limit:
+        scale *= 2
+    if up / scale > limit:
+        raise ValueError(
+            f"{branch.target}: at this strength the LoRA is too large for the model's float16."
+            " Lower the strength."
+        )
+    return scale

@@ -1,0 +1,147 @@
+"""How the branch of a layer is shared out: more ranks for the layer, and what is added beside it.
+
+Some layers can only take ranks: fused operations read their factors and never call them, or blocks
+run as copies. What has no exact low-rank form of the size that fits is approximated there, and the
+relative error of that is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..lora.branch import Branch
+from ..lora.delta import LowRank
+from ..lora.dora import ResolvedDora
+from ..lora.fusion import recompress
+from .column_kinds import NUNCHAKU, RANK_STEP, ColumnTarget
+
+# Layers of Nunchaku's models that fused operations compute: both linears of a GELU MLP, and the
+# projection to Q, K and V with norms and rotation.
+_FUSED = re.compile(r".*(_mlp\.net\.(0\.proj|2)|attention\.qkv)")
+_EXTRA = 8  # directions of the random projection beyond the rank wanted
+_ITERATIONS = 4
+_NEGLIGIBLE = 1e-5
+
+Weights = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What becomes of a branch.
+
+    Attributes:
+        ranks: the low-rank part that the layer takes; None for none.
+        beside: the rest, by module path.
+        error: relative Frobenius error of an approximation, 0 if there is none.
+        lost_bias: whether a change of the bias could not be kept.
+    """
+
+    ranks: Branch | None
+    beside: Mapping[str, Branch]
+    error: float = 0.0
+    lost_bias: bool = False
+
+
+def share_out(
+    branch: Branch, target: ColumnTarget, base: int, members: Mapping[str, tuple[int, int]],
+    *, offloaded: bool, weights: Weights, device: torch.device,
+) -> Share:  # fmt: skip
+    """Decide for one target.
+
+    Args:
+        branch: all that a stack adds to the target.
+        target: the layer or layers.
+        base: ranks that the layer has without LoRAs.
+        members: rows of each module of the target, by path.
+        offloaded: whether the layer may run as a copy of another.
+        weights: returns the weight of a target, for DoRA.
+        device: where to approximate.
+    """
+    room = target.room(base)
+    ranks = None
+    if branch.A is not None:
+        ranks = Branch(branch.target, branch.shape, branch.A, branch.B, branch.s)
+    fits = room is None or _padded(branch.rank) <= room
+    beside = {path: rest for path, rows in members.items() if (rest := _rest(branch, *rows, path))}
+    only_ranks = offloaded or (target.kind is NUNCHAKU and _FUSED.fullmatch(target.path))
+    if fits and not (beside and only_ranks):
+        return Share(ranks, beside)
+    most = (room if room is not None else min(branch.shape)) // RANK_STEP * RANK_STEP
+    lost = bool(only_ranks and branch.bias is not None)
+    if branch.terms and only_ranks:
+        dora = any(isinstance(term.delta, ResolvedDora) for term in branch.terms)
+        matrix = branch.matrix(weights(target.path).cpu() if dora else None)
+        factors, error = _approximated(matrix.to(device), most)
+    elif ranks is None:
+        return Share(None, {}, lost_bias=lost)
+    elif fits:
+        return Share(ranks, {}, lost_bias=lost)
+    else:
+        factors, error = _shortened(branch, most, device)
+    return Share(_as_branch(branch, factors), {} if only_ranks else beside, error, lost)
+
+
+def approximations(shares: Mapping[str, Share]) -> list[str]:
+    """What could not be kept exactly, in words, for the report."""
+    rounded = {path: share.error for path, share in shares.items() if share.error > _NEGLIGIBLE}
+    lost = [path for path, share in shares.items() if share.lost_bias]
+    found = []
+    if rounded:
+        worst = max(rounded, key=rounded.__getitem__)
+        found.append(
+            f"{len(rounded)} layers take this stack only as a low-rank approximation; the largest"
+            f" relative error is {rounded[worst]:.2g}, in {worst}"
+        )
+    if lost:
+        found.append(
+            f"{len(lost)} changes of biases cannot be applied here, the first in {lost[0]}"
+        )
+    return found
+
+
+def _padded(rank: int) -> int:
+    return rank + -rank % RANK_STEP
+
+
+def _rest(branch: Branch, start: int, stop: int, path: str) -> Branch | None:
+    """Terms and bias of some rows."""
+    terms = tuple(
+        replace(term, start=term.start - start, stop=term.stop - start)
+        for term in branch.terms
+        if start <= term.start and term.stop <= stop
+    )
+    bias = None if branch.bias is None else branch.bias[start:stop]
+    if bias is not None and not bool(bias.any()):
+        bias = None
+    if not terms and bias is None:
+        return None
+    return Branch(path, (stop - start, *branch.shape[1:]), terms=terms, bias=bias)
+
+
+def _shortened(branch: Branch, rank: int, device: torch.device) -> tuple[LowRank, float]:
+    a, b, s = (cast(Tensor, tensor).to(device) for tensor in (branch.A, branch.B, branch.s))
+    return recompress(LowRank(a, b.double() * s.double()), rank)
+
+
+def _approximated(matrix: Tensor, rank: int) -> tuple[LowRank, float]:
+    q = min(rank + _EXTRA, *matrix.shape)
+    u, values, v = torch.svd_lowrank(matrix, q, _ITERATIONS)
+    root = values[:rank].sqrt()
+    factors = LowRank(root[:, None] * v[:, :rank].T, u[:, :rank] * root)
+    norm = matrix.norm()
+    error = (matrix - factors.matrix()).norm() / norm if norm else norm
+    return factors, float(error)
+
+
+def _as_branch(branch: Branch, factors: LowRank) -> Branch:
+    a, b = factors.A, factors.B * factors.scale
+    if branch.A is not None:
+        a, b = a.to(branch.A), b.to(branch.A)
+    scales = torch.ones(factors.rank, device=a.device)
+    return Branch(branch.target, branch.shape, a, b, scales)
