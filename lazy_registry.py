@@ -80,6 +80,15 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         fingerprints=True,
     ),
     NodeRow(
+        node_id="VivaceLoadSvdquantModel",
+        display_name="Load SVDQuant Model",
+        module="svdquant",
+        class_name="LoadSvdquantModel",
+        outputs=("MODEL",),
+        validates=("model_name",),
+        fingerprints=True,
+    ),
+    NodeRow(
         node_id="VivaceBlankImage",
         display_name="Blank Image",
         module="image",

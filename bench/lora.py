@@ -18,7 +18,7 @@ from ..devkit.layout import OUT
 from .files import KINDS, Kind, scratch, write_stack
 from .harness import Result, environment
 from .models import start_comfy, whole
-from .plot import draw
+from .plot import LORA, draw
 
 THREADS = 2
 
@@ -74,7 +74,7 @@ def main() -> None:
     report["details"] = details
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(report, output.with_suffix(".png"))
+    draw(report, output.with_suffix(".png"), "LoRA engine", LORA)
     missed = sum(result.hit is False for result in results)
     held = sum(result.hit is True for result in results)
     say(f"\n{held} of {held + missed} targets hit. Written: {output.name} and its plot.")

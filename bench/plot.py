@@ -21,7 +21,7 @@ class Panel(NamedTuple):
     measures: tuple[str, ...]
 
 
-PANELS = (
+LORA = (
     Panel("Reading and composing, as multiples of reading with safetensors (less is better)",
           ("first apply / read with", "second LoRA")),
     Panel("Others, as multiples of our first apply (more is better for us)",
@@ -34,14 +34,21 @@ PANELS = (
 )  # fmt: skip
 
 
-def draw(report: Mapping[str, Any], path: Path) -> None:
+SVDQUANT = (
+    Panel("Nunchaku's algorithm as a multiple of ours (more is better)", ("unpack, join, repack",)),
+    Panel("Our first apply as a multiple of our changes (more is better)", ("first apply /",)),
+    Panel("Loading a checkpoint as a multiple of a plain read (less is better)", ("load",)),
+)
+
+
+def draw(report: Mapping[str, Any], path: Path, subject: str, panels: Sequence[Panel]) -> None:
     """Write the picture of a report."""
-    groups = [(panel.title, _rows(report["results"], panel)) for panel in PANELS]
+    groups = [(panel.title, _rows(report["results"], panel)) for panel in panels]
     groups = [(title, rows) for title, rows in groups if rows]
     height = MARGIN * 2 + 50 + sum(64 + ROW * len(rows) for _, rows in groups)
     image = Image.new("RGB", (WIDTH, height), PAPER)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, MARGIN), _heading(report), INK, ImageFont.load_default(15))
+    pen.text((MARGIN, MARGIN), _heading(report, subject), INK, ImageFont.load_default(15))
     top = MARGIN + 50
     for title, rows in groups:
         _panel(pen, title, rows, top)
@@ -49,11 +56,11 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     image.save(path, optimize=True)
 
 
-def _heading(report: Mapping[str, Any]) -> str:
+def _heading(report: Mapping[str, Any], subject: str) -> str:
     versions, hardware = report["versions"], report["hardware"]
     where = hardware["gpu"] or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
-        f"LoRA engine, {report['date']}: {where}, torch {versions['torch']},"
+        f"{subject}, {report['date']}: {where}, torch {versions['torch']},"
         f" ComfyUI {versions['comfyui']}\nBar: median; line: least to greatest; tick: target"
         " (green hit, orange missed)"
     )

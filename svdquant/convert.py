@@ -21,9 +21,8 @@ from torch import Tensor
 
 from .layers import AWQ_TENSORS, GROUP, NVFP4_TENSORS, SVDQ_TENSORS, UNUSED_TENSORS
 from .packing import (
-    pack_nibbles,
+    awq_qweight_rows,
     qweight_rows,
-    unpack_awq_qweight,
     unpack_lowrank,
     unpack_nibbles,
     unpack_scales,
@@ -240,15 +239,15 @@ def convert_awq(tensors: Mapping[str, Tensor]) -> AwqLinear:
         ValueError: tensors missing, unknown, or of shapes or dtypes that do not fit together.
     """
     _check_names(tensors, AWQ_TENSORS)
-    values = unpack_awq_qweight(tensors["qweight"])
-    n, k = values.shape
+    weight = awq_qweight_rows(tensors["qweight"])
+    n, k = weight.shape[0], weight.shape[1] * 2
     scale, wzeros = tensors["wscales"], tensors["wzeros"]
     shapes = {"wscales": (k // GROUP, n), "wzeros": (k // GROUP, n), "bias": (n,)}
     _check_tensors(tensors, shapes, scale.dtype)
     zeros = (wzeros.float() + 8 * scale.float()).to(scale.dtype)
     bias = tensors.get("bias")
     return AwqLinear(
-        pack_nibbles(values),
+        weight,
         scale.clone(memory_format=torch.contiguous_format),
         zeros.contiguous(),
         None if bias is None else bias.clone(),
@@ -270,17 +269,20 @@ def planar_modulation(linear: AwqLinear) -> AwqLinear:
         raise ValueError(f"{n} outputs are not {MODULATION_CHUNKS} equal chunks of a modulation")
     if linear.bias is None:
         raise ValueError("a modulation without a bias")
-    order = torch.arange(n, device=linear.weight.device)
-    order = order.view(-1, MODULATION_CHUNKS).t().reshape(-1)
-    bias = linear.bias[order].float().view(MODULATION_CHUNKS, -1)
+    bias = _planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
     bias[list(_SCALE_CHUNKS)] -= 1
     return replace(
         linear,
-        weight=linear.weight[order],
-        scale=linear.scale[:, order].contiguous(),
-        zeros=linear.zeros[:, order].contiguous(),
+        weight=linear.weight.unflatten(0, (-1, MODULATION_CHUNKS)).transpose(0, 1).flatten(0, 1),
+        scale=_planar(linear.scale),
+        zeros=_planar(linear.zeros),
         bias=bias.view(-1).to(linear.bias.dtype),
     )
+
+
+def _planar(columns: Tensor) -> Tensor:
+    """Reorder the last dimension from ``[dim, 6]`` to ``[6, dim]``."""
+    return columns.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
 
 
 def _check_names(tensors: Mapping[str, Tensor], needed: Set[str]) -> None:

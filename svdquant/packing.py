@@ -33,10 +33,10 @@ def pack_lowrank(weight: Tensor, *, down: bool) -> Tensor:
     """
     rows, columns = _sides(weight, "a low-rank factor", BLOCK, BLOCK)
     # Within a block: row = 8*a + b, column = 8*c + 2*d + e, stored in the order (b, d, a, c, e).
-    tiles = weight.reshape(rows // BLOCK, 2, 8, columns // BLOCK, 2, 4, 2)
-    if down:
-        return tiles.permute(3, 0, 2, 5, 1, 4, 6).reshape(columns, rows)
-    return tiles.permute(0, 3, 2, 5, 1, 4, 6).reshape(rows, columns)
+    tiles = _pairs(weight).reshape(rows // BLOCK, 2, 8, columns // BLOCK, 2, 4)
+    order = (3, 0, 2, 5, 1, 4) if down else (0, 3, 2, 5, 1, 4)
+    packed = tiles.permute(order).reshape(-1).view(weight.dtype)
+    return packed.view(columns, rows) if down else packed.view(rows, columns)
 
 
 def unpack_lowrank(packed: Tensor, *, down: bool) -> Tensor:
@@ -46,10 +46,10 @@ def unpack_lowrank(packed: Tensor, *, down: bool) -> Tensor:
         ValueError: not a matrix, or a side is no multiple of 16.
     """
     channels, rank = _sides(packed, "a packed low-rank factor", BLOCK, BLOCK)
-    tiles = packed.reshape(channels // BLOCK, rank // BLOCK, 8, 4, 2, 2, 2)
-    if down:
-        return tiles.permute(1, 4, 2, 0, 5, 3, 6).reshape(rank, channels)
-    return tiles.permute(0, 4, 2, 1, 5, 3, 6).reshape(channels, rank)
+    tiles = _pairs(packed).reshape(channels // BLOCK, rank // BLOCK, 8, 4, 2, 2)
+    order = (1, 4, 2, 0, 5, 3) if down else (0, 4, 2, 1, 5, 3)
+    logical = tiles.permute(order).reshape(-1).view(packed.dtype)
+    return logical.view(rank, channels) if down else logical.view(channels, rank)
 
 
 def append_lowrank(base: Tensor, extra: Tensor) -> Tensor:
@@ -116,6 +116,9 @@ def scale_lowrank_blocks(
         raise ValueError(f"a source of {channels} channels for a factor of {packed.shape[0]}")
     if isinstance(factors, Tensor):
         factors = _per_rank(factors, ranks)
+    if values.dtype == chosen.dtype and values.device == chosen.device:
+        torch.mul(values, factors, out=chosen)  # rounds once: torch multiplies in float32 or wider
+        return
     wide = torch.promote_types(values.dtype, torch.float32)
     chosen.copy_(values.to(wide) * factors)
 
@@ -160,8 +163,8 @@ def qweight_rows(qweight: Tensor) -> Tensor:
     n, k = _weight_sides(qweight)
     # n = 128*t + 16*a + 8*b + c, byte of k = 32*u + 16*d + 4*e + f,
     # stored in the order (t, u, a, c, e, b, d, f).
-    tiles = qweight.reshape(n // TILE, k // 64, 8, 8, 4, 2, 2, 4)
-    return tiles.permute(0, 2, 5, 3, 1, 6, 4, 7).reshape(n, k // 2)
+    tiles = _fours(qweight).reshape(n // TILE, k // 64, 8, 8, 4, 2, 2)
+    return tiles.permute(0, 2, 5, 3, 1, 6, 4).reshape(n, k // 8).view(torch.int8)
 
 
 def pack_qweight_rows(rows: Tensor) -> Tensor:
@@ -171,8 +174,8 @@ def pack_qweight_rows(rows: Tensor) -> Tensor:
         ValueError: wrong dtype, or N or K is no multiple of 128.
     """
     n, k = _weight_sides(rows)
-    tiles = rows.reshape(n // TILE, 8, 2, 8, k // 64, 2, 4, 4)
-    return tiles.permute(0, 4, 1, 3, 6, 2, 5, 7).reshape(n, k // 2)
+    tiles = _fours(rows).reshape(n // TILE, 8, 2, 8, k // 64, 2, 4)
+    return tiles.permute(0, 4, 1, 3, 6, 2, 5).reshape(n, k // 8).view(torch.int8)
 
 
 def unpack_qweight(qweight: Tensor) -> Tensor:
@@ -204,8 +207,8 @@ def unpack_scales(packed: Tensor) -> Tensor:
     """
     groups, n = _sides(packed, "scales", 1, TILE)
     # n = 128*t + 16*a + 8*b + 2*c + d, stored in the order (t, group, a, c, b, d).
-    tiles = packed.reshape(n // TILE, groups, 8, 4, 2, 2)
-    return tiles.permute(1, 0, 2, 4, 3, 5).reshape(groups, n)
+    tiles = _pairs(packed).reshape(n // TILE, groups, 8, 4, 2)
+    return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(packed.dtype)
 
 
 def pack_scales(scales: Tensor) -> Tensor:
@@ -215,8 +218,8 @@ def pack_scales(scales: Tensor) -> Tensor:
         ValueError: not a matrix, or N is no multiple of 128.
     """
     groups, n = _sides(scales, "scales", 1, TILE)
-    tiles = scales.reshape(groups, n // TILE, 8, 2, 4, 2)
-    return tiles.permute(1, 0, 2, 4, 3, 5).reshape(groups, n)
+    tiles = _pairs(scales).reshape(groups, n // TILE, 8, 2, 4)
+    return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(scales.dtype)
 
 
 def unpack_vector(packed: Tensor) -> Tensor:
@@ -241,8 +244,10 @@ def pack_vector(vector: Tensor) -> Tensor:
     return pack_scales(vector[None])[0]
 
 
-def unpack_awq_qweight(qweight: Tensor) -> Tensor:
-    """Unpack an AWQ weight, int32 ``[N/4, K/2]``, into integers 0..15, int8 ``[N, K]``.
+def awq_qweight_rows(qweight: Tensor) -> Tensor:
+    """Unpack an AWQ weight, int32 ``[N/4, K/2]``, into rows of nibbles, int8 ``[N, K/2]``.
+
+    The result is what comfy-kitchen stores: low nibble for even k, values 0..15.
 
     Raises:
         ValueError: wrong dtype, or K is no multiple of 64.
@@ -250,11 +255,22 @@ def unpack_awq_qweight(qweight: Tensor) -> Tensor:
     quarter, half = _sides(qweight, "an AWQ weight", 1, GROUP // 2)
     if qweight.dtype != torch.int32:
         raise ValueError(f"expected an AWQ weight in int32, not {qweight.dtype}")
-    # A 16-bit word holds k = 8*i + j for i = 0..3, from the low nibble up; 32 inputs are 8 words j.
-    # Four rows interleave by 16 words. Bytes of a word: (0, 1) then (2, 3) of i.
-    words = qweight.contiguous().view(torch.int8).view(quarter, half // 32, 4, 2, 8, 2)
-    nibbles = unpack_nibbles(words, signed=False).view(quarter, half // 32, 4, 2, 8, 4)
-    return nibbles.permute(0, 2, 1, 3, 5, 4).reshape(quarter * 4, half * 2)
+    # A 16-bit word j holds k = 8*i + j for i = 0..3, from the low nibble up; 32 inputs are 8 words.
+    # Four rows interleave by 16 words. A byte of the result takes nibbles of two words, j and j+1.
+    words = qweight.contiguous().view(torch.int16).view(quarter, half // 32, 4, 2, 4, 2)
+    even, odd = (part.transpose(1, 2).contiguous().view(torch.uint8) for part in words.unbind(-1))
+    low, high = (even & 15) | (odd << 4), (even >> 4) | (odd & 240)  # i = 0, 2 and i = 1, 3
+    both = torch.stack([low, high], -1).view(quarter, 4, half // 32, 2, 4, 4)
+    return both.transpose(-1, -2).reshape(quarter * 4, half).view(torch.int8)
+
+
+def unpack_awq_qweight(qweight: Tensor) -> Tensor:
+    """Unpack an AWQ weight, int32 ``[N/4, K/2]``, into integers 0..15, int8 ``[N, K]``.
+
+    Raises:
+        ValueError: wrong dtype, or K is no multiple of 64.
+    """
+    return unpack_nibbles(awq_qweight_rows(qweight), signed=False)
 
 
 def pack_awq_qweight(values: Tensor) -> Tensor:
@@ -266,6 +282,17 @@ def pack_awq_qweight(values: Tensor) -> Tensor:
     n, k = _sides(values, "an AWQ weight", 4, GROUP)
     tiles = values.reshape(n // 4, 4, k // 64, 2, 4, 8).permute(0, 2, 1, 3, 5, 4)
     return pack_nibbles(tiles.contiguous()).view(n // 4, k * 2).view(torch.int32)
+
+
+def _pairs(tensor: Tensor) -> Tensor:
+    """View pairs of neighbours, which all layouts keep together, as one element each: faster."""
+    wide = {1: torch.int16, 2: torch.int32, 4: torch.int64}[tensor.element_size()]
+    return tensor.contiguous().view(wide)
+
+
+def _fours(data: Tensor) -> Tensor:
+    """View four neighbouring bytes as one element."""
+    return data.contiguous().view(torch.int32)
 
 
 def _blocks(packed: Tensor) -> Tensor:

@@ -33,15 +33,15 @@ def converted(checkpoint: Checkpoint, read: Read) -> Iterator[dict[str, Tensor]]
     for placed in checkpoint.layers:
         layer = placed.layer
         names = {role: name for role, name in layer.tensors.items() if role not in UNUSED_TENSORS}
-        tensors = read(names.values())
-        by_role = {role: tensors[name] for role, name in names.items()}
+        stored = read(names.values())
+        tensors = {role: stored[name] for role, name in names.items()}
         if layer.kind == "dense":
-            yield dense.add(placed, by_role)
+            yield dense.add(placed, tensors)
         elif layer.kind == "awq":
-            linear = planar_modulation(convert_awq(by_role))
+            linear = planar_modulation(convert_awq(tensors))
             yield to_state_dict(linear, placed.placements[0].module)
         else:
-            yield _svdq(placed, by_role)
+            yield _svdq(placed, tensors)
 
 
 def _svdq(placed: PlacedLayer, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -56,6 +56,15 @@ def models(comfyui_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def svdquant_models(comfyui: ModuleType) -> Path:
+    """The folder with a one-block SVDQuant checkpoint, and dense models that it stands for."""
+    from support.svdquant_files import ensure_svdquant_models
+
+    ensure_svdquant_models(MODELS)
+    return MODELS
+
+
+@pytest.fixture(scope="session")
 def server(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
     """A real ComfyUI with the pack and the helper nodes, for the whole session."""
     work = OUT / "tests" / "server"

@@ -53,8 +53,11 @@ class ColumnKind(Protocol):
         """
         ...
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor) -> None:
-        """Write `stored` (of `append`, at scale 1) times `scales [r]` over ranks from `start`."""
+    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
+        """Write `stored` (of `append`, at scale 1) times `scales` over ranks from `start`.
+
+        `scales` is ``[r]``, or a number if it is the same for all ranks.
+        """
         ...
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
@@ -84,7 +87,7 @@ class Nunchaku:
             )
         return stored
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor) -> None:
+    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
         scale_lowrank_blocks(module.proj_up.data, start, scales, stored)
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
@@ -126,10 +129,11 @@ class Kitchen:
             found.append(stored)
         return found
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor) -> None:
+    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
         up = module.weight._params.proj_up
-        factor = scales if up.dim() == 2 else scales[:, None]
-        up[:, start : start + stored.shape[1]] = (stored.float() * factor).to(up.dtype)
+        if isinstance(scales, Tensor) and up.dim() == 3:
+            scales = scales[:, None]
+        torch.mul(stored, scales, out=up[:, start : start + stored.shape[1]])
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
         down = self.factors(modules[0])[0][:, :rank].contiguous()
@@ -169,9 +173,8 @@ class NunchakuAwq:
             module.__class__ = _with_factors(type(module))
         return stored
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor) -> None:
-        up = module._buffers[_UP]
-        up.copy_((stored.float() * scales).to(up.dtype))
+    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
+        torch.mul(stored, scales, out=module._buffers[_UP])
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
         for module in modules:

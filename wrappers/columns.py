@@ -148,8 +148,8 @@ class Columns:
         a, b = cast(Tensor, branch.A), cast(Tensor, branch.B)
         wide = a.to(like.device, torch.float32) * scale if scale != 1.0 else a.to(like.device)
         extra = added - branch.rank
-        down = torch.nn.functional.pad(wide.to(like.dtype), (0, 0, 0, extra))
-        padded = torch.nn.functional.pad(b.to(like.device, like.dtype), (0, extra))
+        down = _padded(wide.to(like.dtype), 0, extra)
+        padded = _padded(b.to(like.device, like.dtype), 1, extra)
         ups = [padded[start:stop].contiguous() for start, stop in target.rows]
         base = target.rank
         stored = target.kind.append(target.modules, down, ups)
@@ -165,10 +165,12 @@ class Columns:
 
     def _write_scales(self, installed: _Installed, branch: Branch) -> None:
         scales = cast(Tensor, branch.s) / installed.down_scale
-        scales = torch.nn.functional.pad(scales, (0, installed.added - branch.rank))
+        first = float(scales[0])
+        same = bool((scales == first).all())  # the usual case, in which one pass does
+        scales = _padded(scales, 0, installed.added - branch.rank)
         for module, stored in zip(installed.target.modules, installed.stored, strict=True):
-            moved = scales.to(stored.device)
-            installed.target.kind.rescale(module, installed.base, stored, moved)
+            factors = first if same else scales.to(stored.device)
+            installed.target.kind.rescale(module, installed.base, stored, factors)
 
     def _remove(self, path: str) -> bool:
         installed = self._installed.pop(path)
@@ -193,6 +195,15 @@ class Columns:
             if torch.compiler.is_compiling():
                 torch._dynamo.graph_break()
             self.reconcile(wanted)
+
+
+def _padded(tensor: Tensor, dim: int, extra: int) -> Tensor:
+    """Zeros behind a dimension, if any are wanted."""
+    if not extra:
+        return tensor
+    shape = list(tensor.shape)
+    shape[dim] = extra
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim)
 
 
 def down_scale(branch: Branch, dtype: torch.dtype) -> float:
