@@ -87,7 +87,12 @@ def slice_lowrank(packed: Tensor, start: int, stop: int) -> Tensor:
 
 
 def scale_lowrank_blocks(
-    packed: Tensor, start: int, factors: float | Tensor, source: Tensor | None = None
+    packed: Tensor,
+    start: int,
+    factors: float | Tensor,
+    source: Tensor | None = None,
+    *,
+    down: bool = False,
 ) -> None:
     """Write `source` times `factors` over the ranks of packed `packed` from `start` on, in place.
 
@@ -95,10 +100,11 @@ def scale_lowrank_blocks(
         packed: a factor ``[C, R]``. Ranks before `start`, and behind those written, stay as they
             are, bit for bit.
         start: first rank to write, a multiple of 16.
-        factors: one number, or (for an *up* factor only) a vector with one number per rank.
+        factors: one number, or a vector with one number per rank.
         source: the packed values at factor 1, ``[C, r]``, in any float dtype. Scaling from it
             again and again does not drift. Without it, the ranks from `start` to the end are
             multiplied where they are.
+        down: whether it is a down factor; matters for a vector only.
 
     Raises:
         ValueError: wrong shapes or ranges, or `packed` is not contiguous, so that writing to its
@@ -115,7 +121,7 @@ def scale_lowrank_blocks(
         channels = values.shape[0] * BLOCK
         raise ValueError(f"a source of {channels} channels for a factor of {packed.shape[0]}")
     if isinstance(factors, Tensor):
-        factors = _per_rank(factors, ranks)
+        factors = _per_rank(factors, ranks, down)
     if values.dtype == chosen.dtype and values.device == chosen.device:
         torch.mul(values, factors, out=chosen)  # rounds once: torch multiplies in float32 or wider
         return
@@ -301,13 +307,17 @@ def _blocks(packed: Tensor) -> Tensor:
     return packed.reshape(channels // BLOCK, rank // BLOCK, BLOCK * BLOCK)
 
 
-def _per_rank(factors: Tensor, ranks: int) -> Tensor:
-    """Arrange one number per rank as the blocks of an up factor lie, ``[1, r/16, 256]``."""
+def _per_rank(factors: Tensor, ranks: int, down: bool) -> Tensor:
+    """Arrange one number per rank as the blocks of a factor lie, ``[1, r/16, 256]``."""
     if factors.shape != (ranks,):
         raise ValueError(f"{ranks} ranks need as many factors, not {list(factors.shape)}")
-    columns = factors.reshape(ranks // BLOCK, 1, 2, 4, 2).permute(0, 1, 3, 2, 4)  # (c, d, e)
-    rows = columns[:, :, :, None].expand(-1, 8, -1, 2, -1, -1)  # stored (b, d, a, c, e)
-    return rows.reshape(1, ranks // BLOCK, BLOCK * BLOCK)
+    if down:  # a rank is a row, (a, b)
+        rows = factors.reshape(ranks // BLOCK, 2, 8).transpose(1, 2)  # (b, a)
+        spread = rows[:, :, None, :, None].expand(-1, -1, 4, -1, 4)  # stored (b, d, a, (c, e))
+    else:  # a rank is a column, (c, d, e)
+        columns = factors.reshape(ranks // BLOCK, 1, 2, 4, 2).permute(0, 1, 3, 2, 4)
+        spread = columns[:, :, :, None].expand(-1, 8, -1, 2, -1, -1)  # stored (b, d, a, c, e)
+    return spread.reshape(1, ranks // BLOCK, BLOCK * BLOCK)
 
 
 def _range(packed: Tensor, start: int, stop: int) -> None:

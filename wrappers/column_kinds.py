@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ from ..svdquant.packing import (
 )
 
 RANK_STEP = 16  # of the kernels; also bounds the number of work spaces that comfy-kitchen keeps
+
+
+Scales = Tensor | float  # ``[r]``, or a number if it is the same for all ranks
+
+
+class Stored(NamedTuple):
+    """Appended factors at scale 1, laid out as the layers have them; an up for each module."""
+
+    down: Tensor
+    ups: list[Tensor]
 
 
 class ColumnKind(Protocol):
@@ -46,18 +56,16 @@ class ColumnKind(Protocol):
         """Ranks that the layer has now."""
         ...
 
-    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> list[Tensor]:
-        """Add ranks, down ``[r, K]`` and an up ``[N, r]`` for each module, in the layers' dtype.
-
-        Returns the appended ups as they are stored, for `rescale`.
-        """
+    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
+        """Add ranks, down ``[r, K]`` and an up ``[N, r]`` for each module, in the layers' dtype."""
         ...
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
-        """Write `stored` (of `append`, at scale 1) times `scales` over ranks from `start`.
+    def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
+        """Write `stored` (of `append`, at scale 1) times `scales` over ranks of down."""
+        ...
 
-        `scales` is ``[r]``, or a number if it is the same for all ranks.
-        """
+    def rescale_up(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
+        """The same for up."""
         ...
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
@@ -76,7 +84,7 @@ class Nunchaku:
     def rank_of(self, module: Any) -> int:
         return module.proj_up.shape[1]
 
-    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> list[Tensor]:
+    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
         stored = [pack_lowrank(up, down=False) for up in ups]
         packed = pack_lowrank(down, down=True)
         for module, up in zip(modules, stored, strict=True):
@@ -85,9 +93,12 @@ class Nunchaku:
                 append_lowrank(module.proj_down.detach(), packed),
                 append_lowrank(module.proj_up.detach(), up),
             )
-        return stored
+        return Stored(packed, stored)
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
+    def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
+        scale_lowrank_blocks(module.proj_down.data, start, scales, stored, down=True)
+
+    def rescale_up(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
         scale_lowrank_blocks(module.proj_up.data, start, scales, stored)
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
@@ -119,17 +130,22 @@ class Kitchen:
     def rank_of(self, module: Any) -> int:
         return module.weight._params.proj_down.shape[1]
 
-    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> list[Tensor]:
-        joined = torch.cat([self.factors(modules[0])[0], down.t()], 1)
+    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
+        columns = down.t().contiguous()
+        joined = torch.cat([self.factors(modules[0])[0], columns], 1)
         found = []
         for module, up in zip(modules, ups, strict=True):
             base = self.factors(module)[1]
             stored = up if base.dim() == 2 else up.reshape(-1, TILE, up.shape[1]).mT.contiguous()
             _set_params(module, joined, torch.cat([base, stored], 1))
             found.append(stored)
-        return found
+        return Stored(columns, found)
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
+    def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
+        down = module.weight._params.proj_down
+        torch.mul(stored, scales, out=down[:, start : start + stored.shape[1]])
+
+    def rescale_up(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
         up = module.weight._params.proj_up
         if isinstance(scales, Tensor) and up.dim() == 3:
             scales = scales[:, None]
@@ -165,15 +181,20 @@ class NunchakuAwq:
         up = module._buffers.get(_UP)
         return 0 if up is None else up.shape[1]
 
-    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> list[Tensor]:
+    def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
         stored = [interleave_rows(up) for up in ups]
         for module, up in zip(modules, stored, strict=True):
-            module.register_buffer(_DOWN, down, persistent=False)
+            module.register_buffer(_DOWN, down.clone(), persistent=False)
             module.register_buffer(_UP, up.clone(), persistent=False)
             module.__class__ = _with_factors(type(module))
-        return stored
+        return Stored(down, stored)
 
-    def rescale(self, module: Any, start: int, stored: Tensor, scales: Tensor | float) -> None:
+    def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
+        if isinstance(scales, Tensor):
+            scales = scales[:, None]
+        torch.mul(stored, scales, out=module._buffers[_DOWN])
+
+    def rescale_up(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
         torch.mul(stored, scales, out=module._buffers[_UP])
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
@@ -207,6 +228,11 @@ class ColumnTarget:
     modules: tuple[Any, ...]
     rows: tuple[tuple[int, int], ...]
     kind: ColumnKind
+
+    @property
+    def scales_down(self) -> bool:
+        """Whether strengths go into down, which has fewer channels, so that less is written."""
+        return self.modules[0].in_features * len(self.modules) < self.rows[-1][1]
 
     @property
     def rank(self) -> int:

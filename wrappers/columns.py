@@ -31,8 +31,9 @@ class _Installed:
     branch: Branch
     base: int
     added: int
-    stored: list[Tensor]
-    down_scale: float
+    stored: Tensor | list[Tensor]
+    """The factor that strengths go into, at scale 1: down, or an up for each module."""
+    shift: float
 
     def intact(self) -> bool:
         """Whether the ranks are there; a patcher with LoRAs of its own may have put back others."""
@@ -80,8 +81,9 @@ class Columns:
         return self._side_bytes(path, branch, sum(branch.shape))
 
     def spare_bytes(self, path: str, branch: Branch) -> int:
-        """Bytes kept beside the layers, so that strengths can be changed: the factor up."""
-        return self._side_bytes(path, branch, branch.shape[0])
+        """Bytes kept beside the layers, so that strengths can be changed: one factor."""
+        channels = branch.shape[1] if self.targets[path].scales_down else branch.shape[0]
+        return self._side_bytes(path, branch, channels)
 
     def _side_bytes(self, path: str, branch: Branch, channels: int) -> int:
         target = self.targets[path]
@@ -96,7 +98,8 @@ class Columns:
         """
         for path, branch in wanted.items():
             target = self.targets[path]
-            down_scale(branch, target.kind.factors(target.modules[0])[0].dtype)
+            dtype = target.kind.factors(target.modules[0])[0].dtype
+            balance(branch, dtype, target.scales_down)
 
     def release(self, wanted: Wanted) -> None:
         """Remove these branches if they are there: the memory is needed."""
@@ -131,11 +134,10 @@ class Columns:
         if have is not None and have.intact() and have.added == added:
             if have.branch is branch:
                 return False
-            if have.branch.A is branch.A and have.branch.B is branch.B:
-                scale = down_scale(branch, have.dtype)
-                if scale == have.down_scale:
-                    self._rescale(have, branch)
-                    return False
+            same = have.branch.A is branch.A and have.branch.B is branch.B
+            if same and balance(branch, have.dtype, have.target.scales_down) == have.shift:
+                self._rescale(have, branch)
+                return False
         if have is not None:
             self._remove(path)
         self._installed[path] = self._append(self.targets[path], branch, added)
@@ -144,16 +146,19 @@ class Columns:
 
     def _append(self, target: ColumnTarget, branch: Branch, added: int) -> _Installed:
         like = target.kind.factors(target.modules[0])[0]
-        scale = down_scale(branch, like.dtype)
-        a, b = cast(Tensor, branch.A), cast(Tensor, branch.B)
-        wide = a.to(like.device, torch.float32) * scale if scale != 1.0 else a.to(like.device)
+        shift = balance(branch, like.dtype, target.scales_down)
+        a = cast(Tensor, branch.A).to(like.device)
+        b = cast(Tensor, branch.B).to(like.device)
+        if shift != 1.0:
+            a, b = (a, b.float() * shift) if target.scales_down else (a.float() * shift, b)
         extra = added - branch.rank
-        down = _padded(wide.to(like.dtype), 0, extra)
-        padded = _padded(b.to(like.device, like.dtype), 1, extra)
-        ups = [padded[start:stop].contiguous() for start, stop in target.rows]
+        down = _padded(a.to(like.dtype), 0, extra)
+        up = _padded(b.to(like.dtype), 1, extra)
         base = target.rank
+        ups = [up[start:stop].contiguous() for start, stop in target.rows]
         stored = target.kind.append(target.modules, down, ups)
-        installed = _Installed(target, branch, base, added, stored, scale)
+        kept = stored.down if target.scales_down else stored.ups
+        installed = _Installed(target, branch, base, added, kept, shift)
         self._write_scales(installed, branch)
         return installed
 
@@ -164,13 +169,18 @@ class Columns:
         installed.branch = branch
 
     def _write_scales(self, installed: _Installed, branch: Branch) -> None:
-        scales = cast(Tensor, branch.s) / installed.down_scale
-        first = float(scales[0])
-        same = bool((scales == first).all())  # the usual case, in which one pass does
-        scales = _padded(scales, 0, installed.added - branch.rank)
-        for module, stored in zip(installed.target.modules, installed.stored, strict=True):
-            factors = first if same else scales.to(stored.device)
-            installed.target.kind.rescale(module, installed.base, stored, factors)
+        scales = cast(Tensor, branch.s)
+        values = scales.tolist()
+        same = values.count(values[0]) == len(values)  # the usual case, in which one pass does
+        if not same:
+            scales = _padded(scales / installed.shift, 0, installed.added - branch.rank)
+        kind, stored = installed.target.kind, installed.stored
+        for i, module in enumerate(installed.target.modules):
+            part = stored if isinstance(stored, Tensor) else stored[i]
+            write = kind.rescale_down if isinstance(stored, Tensor) else kind.rescale_up
+            here = kind.factors(module)[0].device
+            factors = values[0] / installed.shift if same else scales.to(here)
+            write(module, installed.base, part.to(here), factors)
 
     def _remove(self, path: str) -> bool:
         installed = self._installed.pop(path)
@@ -206,24 +216,27 @@ def _padded(tensor: Tensor, dim: int, extra: int) -> Tensor:
     return torch.cat([tensor, tensor.new_zeros(shape)], dim)
 
 
-def down_scale(branch: Branch, dtype: torch.dtype) -> float:
-    """A power of two to move from up to down, so that neither overflows in float16.
+def balance(branch: Branch, dtype: torch.dtype, scales_down: bool) -> float:
+    """A power of two to move from the factor with the strengths to the other one.
+
+    So that neither overflows in float16; 1 if there is no need.
 
     Raises:
-        ValueError: one of them does in any case.
+        ValueError: one of them overflows in any case.
     """
     if dtype != torch.float16:
         return 1.0
     a, b, s = (cast(Tensor, t).float() for t in (branch.A, branch.B, branch.s))
-    up = float((b.abs().amax(0) * s.abs().to(b.device)).max())
-    down = float(a.abs().max())
+    tops = a.abs().amax(1), b.abs().amax(0)
+    scaled, other = tops if scales_down else tops[::-1]
+    most, rest = float((scaled * s.abs().to(scaled.device)).max()), float(other.max())
     limit = torch.finfo(torch.float16).max / 2
-    scale = 1.0
-    while up / scale > limit and down * scale * 2 < limit:
-        scale *= 2
-    if up / scale > limit:
+    shift = 1.0
+    while most / shift > limit and rest * shift * 2 < limit:
+        shift *= 2
+    if most / shift > limit:
         raise ValueError(
             f"{branch.target}: at this strength the LoRA is too large for the model's float16."
             " Lower the strength."
         )
-    return scale
+    return shift
