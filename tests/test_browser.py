@@ -15,7 +15,9 @@ from conftest import missing
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from support.graphs import KOHYA, PEFT, node, row, stack_prompt
+from support.svdquant_files import QUANTIZED
 from vivace.devkit.client import ComfyClient
+from vivace.devkit.demo.models import VAE_FILE
 from vivace.devkit.layout import OUT
 from vivace.devkit.server import ComfyServer
 
@@ -244,3 +246,41 @@ def test_inspect_shows_its_report_in_the_node(editor: Page) -> None:
     editor.get_by_test_id("queue-button").click()
     editor.locator(".vivace-report", has_text="LoRA rank 16 | 6 of 6").wait_for(timeout=60_000)
     shoot(editor, "inspect")
+
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "example_workflows").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_workflows_open_and_run(
+    editor: Page, client: ComfyClient, svdquant_models: Path, path: Path
+) -> None:
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    load(editor, workflow)
+    shoot(editor, f"example-{path.stem}")
+    foreign = {node["type"] for node in workflow["nodes"] if node["type"].startswith("Nunchaku")}
+    known = set(client.get_json("/object_info"))
+    assert {node["type"] for node in workflow["nodes"]} - known == foreign
+    if foreign:  # the loader of a pack that needs CUDA
+        return
+    prompt = {name: dict(item) for name, item in prompt_of(editor).items()}
+    if "z_image" not in path.stem:
+        client.run(with_small_models(prompt))
+
+
+def with_small_models(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with the models of the tests, and a small image."""
+    for item in prompt.values():
+        inputs = item["inputs"]
+        if item["class_type"] == "VivaceLoadSvdquantModel":
+            inputs["model_name"] = QUANTIZED
+        elif item["class_type"] == "VAELoader":
+            inputs["vae_name"] = VAE_FILE
+        elif item["class_type"] == "CLIPTextEncode":
+            item["class_type"] = "VivaceTestConditioning"
+            item["inputs"] = {"seed": 3, "tokens": 12, "width": 3584}
+        elif item["class_type"] == "EmptySD3LatentImage":
+            inputs |= {"width": 128, "height": 128}
+        elif item["class_type"] == "KSampler":
+            inputs |= {"steps": 1, "cfg": 1.0}
+    return {name: item for name, item in prompt.items() if item["class_type"] != "CLIPLoader"}
