@@ -19,6 +19,8 @@ from ..lora.architecture import Architecture, qwen_image
 from ..lora.compose import Composer
 from ..lora.loader import Lora, load_lora
 from ..lora.stack import LoraStack
+from ..wrappers.column_targets import column_targets
+from ..wrappers.columns import Columns, Wanted
 from .files import KINDS, scratch, write_stack
 from .harness import Result, Target, Timings, environment, spread
 from .models import start_comfy
@@ -124,9 +126,6 @@ def _layers(architecture: Architecture, device: str) -> dict[str, nn.Module]:
 def _changes(
     folder: Path, device: str, depth: int, rank: int, rounds: int
 ) -> tuple[list[Result], dict[str, Any]]:
-    from ..wrappers.column_targets import column_targets
-    from ..wrappers.columns import Columns
-
     architecture = qwen_image(depth)
     layers = _layers(architecture, device)
     targets = column_targets(architecture, layers.get)
@@ -180,7 +179,7 @@ def _result(
 def _ours(timings: Timings, columns: Any, composer: Composer, one: Lora, two: Lora) -> None:
     for what, stack in _steps(one, two):
         timings.time(
-            what, lambda stack=stack: columns.reconcile(composer.compose(LoraStack(stack)))
+            what, lambda stack=stack: columns.reconcile(Wanted(composer.compose(LoraStack(stack))))
         )
 
 

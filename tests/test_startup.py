@@ -36,6 +36,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.lora",
         "nodes.lora_files",
         "nodes.settings",
+        "nodes.svdquant",
     }
     assert report["object_info"]["heavy"] == []
     assert report["object_info"]["third_party"] == []

@@ -23,7 +23,7 @@ from ..lora.branch import Branch
 from ..svdquant.convert import MODULATION_CHUNKS
 from ..svdquant.packing import unpack_vector
 from .column_kinds import is_nunchaku_awq, is_nunchaku_svdq
-from .columns import OPTION, Columns
+from .columns import NOTHING, OPTION, Columns, Wanted
 from .nunchaku import is_native
 from .running_model import RunningModel
 from .split import approximations
@@ -164,20 +164,21 @@ class BranchSet(torch.nn.Module):
         super().__init__()
         self.rows = rows
         self.place = torch.device("cpu")
-        self.columns: dict[str, Branch] = {}
         self.layers: dict[str, BranchLayer] = {}
         self.notes: list[str] = []
         self._running = weakref.ref(running)
         shares = running.shares(branches)
+        columns: dict[str, Branch] = {}
         for path, branch in branches.items():
             share = shares.get(path)
             if share is None:
                 self.layers[path] = layer_class(running.module(path))(branch)
                 continue
             if share.ranks is not None:
-                self.columns[path] = share.ranks
+                columns[path] = share.ranks
             for member, rest in share.beside.items():
                 self.layers[member] = layer_class(running.module(member))(rest)
+        self.columns = Wanted(columns)
         running.columns.check(self.columns)
         self.notes = approximations(shares)
 
@@ -218,7 +219,7 @@ class BranchSet(torch.nn.Module):
         holder = ModelPatcher(self, model.load_device, model.offload_device, size=self.nbytes)
         model.set_attachments(KEY, self)
         options = model.model_options.setdefault("transformer_options", {})
-        options[OPTION] = self.columns or None
+        options[OPTION] = self.columns
         model.set_additional_models(KEY, [holder])
         for event, action in (
             (CallbacksMP.ON_PRE_RUN, install),
@@ -251,7 +252,7 @@ def remove(model: ModelPatcher) -> None:
     """
     _remove_layers(model)
     if is_native(model) or _COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
-        RunningModel.of(model).columns.reconcile(None)
+        RunningModel.of(model).columns.reconcile(NOTHING)
 
 
 def _remove_layers(model: ModelPatcher) -> None:

@@ -9,7 +9,7 @@ network compares, in front of each forward, what is there with what the running 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from ..lora.branch import Branch
 from .column_kinds import RANK_STEP, ColumnTarget
 from .nunchaku import Offload, even_out, even_ranks
 
-OPTION = "vivace_columns"  # in transformer_options: the branches that a run wants as columns
+OPTION = "vivace_columns"  # in transformer_options: the `Wanted` of a run
 
 
 @dataclass(eq=False)
@@ -46,8 +46,31 @@ class _Installed:
         return self.target.kind.factors(self.target.modules[0])[0].dtype
 
 
-Wanted = Mapping[str, Branch]
-_UNKNOWN: Wanted = {}  # what is there after a failure: certainly not what anybody wants
+class Wanted(Mapping[str, Branch]):
+    """Low-rank branches by target, as one stack wants them.
+
+    ComfyUI copies the dictionaries among a model's options with the options; this stays one object,
+    so that a comparison of identities tells whether anything has to be done.
+    """
+
+    def __init__(self, branches: Mapping[str, Branch]) -> None:
+        self._branches = dict(branches)
+
+    def __getitem__(self, path: str) -> Branch:
+        return self._branches[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._branches)
+
+    def __len__(self) -> int:
+        return len(self._branches)
+
+    def __deepcopy__(self, memo: object) -> Wanted:
+        return self
+
+
+NOTHING = Wanted({})
+_UNKNOWN = Wanted({})  # what is there after a failure: certainly not what anybody wants
 
 
 class Columns:
@@ -68,7 +91,7 @@ class Columns:
         self.appended = self.rescaled = self.cut = 0
         self._network = weakref.ref(network)
         self._installed: dict[str, _Installed] = {}
-        self._current: Wanted | None = None
+        self._current = NOTHING
         self._hook: Any = None
 
     def base_rank(self, path: str) -> int:
@@ -104,15 +127,15 @@ class Columns:
     def release(self, wanted: Wanted) -> None:
         """Remove these branches if they are there: the memory is needed."""
         if self._current is wanted:
-            self.reconcile(None)
+            self.reconcile(NOTHING)
 
-    def reconcile(self, wanted: Wanted | None) -> None:
-        """Make the layers have exactly these low-rank branches, by target; None for none."""
+    def reconcile(self, wanted: Wanted) -> None:
+        """Make the layers have exactly these branches."""
         if wanted is self._current and self._all_intact():
             return
         self._current = _UNKNOWN
         even = self._offload is not None and self._offload.on
-        targets = even_out(wanted or {}, self.targets) if even else wanted or {}
+        targets = even_out(wanted, self.targets) if even else wanted
         changed = False
         for path in [path for path in self._installed if path not in targets]:
             changed |= self._remove(path)
@@ -200,7 +223,7 @@ class Columns:
 
     def _before_forward(self, _: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         options = kwargs.get("transformer_options") or {}
-        wanted = options.get(OPTION)
+        wanted = options.get(OPTION, NOTHING)
         if wanted is not self._current:
             if torch.compiler.is_compiling():
                 torch._dynamo.graph_break()

@@ -135,6 +135,32 @@ def test_06_a_changed_strength_equals_a_fresh_stack_in_any_order(tmp_path: Path)
 
 
 @pytest.mark.parametrize("maker", [small.nunchaku, small.kitchen])
+def test_a_run_does_only_what_has_changed(maker: Any, tmp_path: Path) -> None:
+    from vivace.wrappers.running_model import RunningModel
+
+    one, _ = lora_file(tmp_path / "one.safetensors", {**QKV, **MLP}, seed=1)
+    two, _ = lora_file(tmp_path / "two.safetensors", MLP, rank=20, seed=2)
+    model = maker("qwen_image")
+    columns = RunningModel.of(model).columns
+
+    def changes(patched: Any) -> tuple[int, int, int]:
+        before = columns.appended, columns.rescaled, columns.cut
+        small.sample(patched)
+        after = columns.appended, columns.rescaled, columns.cut
+        return after[0] - before[0], after[1] - before[1], after[2] - before[2]
+
+    first = apply(model, (one, 1.0))
+    assert changes(first) == (2, 0, 0)
+    assert changes(first) == (0, 0, 0)
+    assert changes(first.clone()) == (0, 0, 0)
+    assert changes(apply(model, (one, 0.5))) == (0, 2, 0)
+    assert changes(apply(model, (one, 0.5), (two, 1.0))) == (1, 0, 1)
+    assert changes(apply(model, (one, 0.5))) == (1, 0, 1)
+    assert changes(model) == (0, 0, 2)
+    assert changes(model) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("maker", [small.nunchaku, small.kitchen])
 def test_07_strength_zero_is_the_base(maker: Any, tmp_path: Path) -> None:
     path, _ = lora_file(tmp_path / "one.safetensors", {**QKV, **MLP})
     model = maker("qwen_image")

@@ -109,7 +109,7 @@ def test_14_float16_factors_do_not_overflow() -> None:
     from vivace.lora.branch import Branch
     from vivace.tests.svdquant.nunchaku_double import quantize_linear
     from vivace.wrappers.column_kinds import NUNCHAKU, ColumnTarget
-    from vivace.wrappers.columns import Columns
+    from vivace.wrappers.columns import Columns, Wanted
 
     layer = quantize_linear(random(128, 128, seed=1) / 11, rank=16, dtype=torch.float16)
     network = nn.ModuleDict({"layer": layer})
@@ -118,14 +118,14 @@ def test_14_float16_factors_do_not_overflow() -> None:
     branch = Branch("layer", (128, 128), a, b, torch.full((16,), 30.0))
     x = random(1, 4, 128, seed=4).half() / 64
     base = layer(x)
-    columns.check({"layer": branch})
-    columns.reconcile({"layer": branch})
+    columns.check(Wanted({"layer": branch}))
+    columns.reconcile(Wanted({"layer": branch}))
     assert bool(layer.proj_up.isfinite().all())
     wanted = 30 * (x.double() @ a.double().T) @ b.double().T
     assert relative_error(layer(x) - base, wanted) < 5e-3
     huge = Branch("layer", (128, 128), a * 2**22, b, torch.full((16,), 30.0))
     with pytest.raises(ValueError, match="too large for the model's float16"):
-        columns.check({"layer": huge})
+        columns.check(Wanted({"layer": huge}))
 
 
 def tiled(layer: Any) -> Any:
