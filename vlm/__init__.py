@@ -1,0 +1,1 @@
+"""Images and a prompt to text with Qwen vision-language models."""

@@ -1,0 +1,233 @@
+"""The reply side of the chat-completions protocol, without any network.
+
+Servers have accents: thinking comes as `reasoning_content`, as `reasoning` or inside the text, and
+errors come in several shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .thinking import Piece, TextSplitter
+
+MAX_EVENT_BYTES = 16 * 2**20
+
+
+class ProtocolError(ValueError):
+    """What came is not the protocol.
+
+    Attributes:
+        quoted: what came, whole; the caller removes secrets before it shows a part of it.
+    """
+
+    def __init__(self, problem: str, quoted: str = "") -> None:
+        self.problem = problem
+        self.quoted = quoted
+        super().__init__(problem)
+
+
+class ServerReportedError(ProtocolError):
+    """The server sent an error in place of an answer; `quoted` holds its own words."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the server counts them; zero where it does not tell."""
+
+    prompt: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.reasoning + other.reasoning,
+            self.cached + other.cached,
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer.
+
+    Attributes:
+        finish_reason: "stop", "length" (cut by `max_tokens`), or the server's own word.
+        attempts: requests that were sent for it.
+    """
+
+    text: str
+    thinking: str
+    finish_reason: str
+    usage: Usage
+    model: str
+    attempts: int = 1
+
+
+class EventReader:
+    """Cuts a stream of server-sent events into the data of each, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def push(self, received: bytes) -> list[str]:
+        """Return the data of every event that is complete by now.
+
+        Raises:
+            ProtocolError: an event without end, or one that is not UTF-8.
+        """
+        *lines, self._rest = (self._rest + received).split(b"\n")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise ProtocolError(f"an event of over {MAX_EVENT_BYTES >> 20} MiB")
+        events: list[str] = []
+        for raw in lines:
+            line = raw.rstrip(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].removeprefix(b" "))
+            elif not line and self._data:
+                try:
+                    events.append(b"\n".join(self._data).decode())
+                except UnicodeDecodeError:
+                    raise ProtocolError("an event that is not UTF-8") from None
+                self._data = []
+        return events
+
+
+class ReplyReader:
+    """Puts a reply together from streamed chunks, or takes a whole one.
+
+    Attributes:
+        begun: some text has been returned already.
+        finished: the server said that the answer is complete.
+    """
+
+    def __init__(self, model: str, thinking_opened: bool = False) -> None:
+        self.begun = False
+        self.finished = False
+        self._model = model
+        self._splitter = TextSplitter(thinking_opened)
+        self._reasoning: list[str] = []
+        self._answer: list[str] = []
+        self._choices = False
+        self._finish_reason = ""
+        self._usage = Usage()
+
+    def push(self, text: str) -> list[Piece]:
+        """Take the JSON of one chunk or of a whole reply; return the new pieces of text.
+
+        Raises:
+            ProtocolError: not JSON, or not of the protocol's shape.
+            ServerReportedError: the server reports an error in place of text.
+        """
+        chunk = _parse(text)
+        if chunk.get("error"):
+            raise ServerReportedError("the server reports an error", error_text(text))
+        model = chunk.get("model")
+        if isinstance(model, str) and model:
+            self._model = model
+        self._usage = _usage(chunk.get("usage")) or self._usage
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            raise ProtocolError("a JSON object without choices", text)
+        pieces: list[Piece] = []
+        for choice in choices[:1]:
+            if not isinstance(choice, dict):
+                raise ProtocolError("a choice that is not an object", text)
+            self._choices = True
+            pieces += self._delta(choice.get("delta") or choice.get("message") or {}, text)
+            if reason := choice.get("finish_reason"):
+                self._finish_reason = str(reason)
+                self.finished = True
+        self.begun = self.begun or bool(pieces)
+        return pieces
+
+    def _delta(self, delta: object, text: str) -> list[Piece]:
+        if not isinstance(delta, dict):
+            raise ProtocolError("a message that is not an object", text)
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        content = delta.get("content") or ""
+        if not isinstance(reasoning, str) or not isinstance(content, str):
+            raise ProtocolError("text that is not a string", text)
+        pieces: list[Piece] = []
+        if reasoning:
+            self._reasoning.append(reasoning)
+            pieces.append(Piece("thinking", reasoning))
+        # A server that splits the thinking off itself leaves no tags that would mean anything.
+        if self._reasoning:
+            if content := content if self._answer else content.lstrip():
+                self._answer.append(content)
+                pieces.append(Piece("answer", content))
+        else:
+            pieces += self._splitter.push(content)
+        return pieces
+
+    def finish(self) -> tuple[Reply, list[Piece]]:
+        """Return the reply, and the pieces that were held back.
+
+        Raises:
+            ProtocolError: there was no choice at all.
+        """
+        if not self._choices:
+            raise ProtocolError("an answer without any choice")
+        pieces = self._splitter.finish()
+        text = self._splitter.answer + "".join(self._answer)
+        thinking = self._splitter.thinking + "".join(self._reasoning)
+        return Reply(text, thinking, self._finish_reason, self._usage, self._model), pieces
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProtocolError("not JSON", text) from None
+    if not isinstance(content, dict):
+        raise ProtocolError("not a JSON object", text)
+    return content
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    return Usage(
+        _count(value.get("prompt_tokens")),
+        _count(value.get("completion_tokens")),
+        _count(_inner(value, "completion_tokens_details", "reasoning_tokens")),
+        _count(_inner(value, "prompt_tokens_details", "cached_tokens")),
+    )
+
+
+def _inner(value: dict[str, Any], group: str, name: str) -> object:
+    details = value.get(group)
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def model_ids(text: str) -> list[str]:
+    """The models that ``GET /models`` lists, in the server's order.
+
+    Raises:
+        ProtocolError: not such a list.
+    """
+    entries = _parse(text).get("data")
+    if not isinstance(entries, list):
+        raise ProtocolError("no list of models", text)
+    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+
+
+def error_text(text: str) -> str:
+    """The server's own words in an error body, whatever its shape."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for name in ("error", "message", "detail"):
+        if isinstance(content, dict) and content.get(name):
+            content = content[name]
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
