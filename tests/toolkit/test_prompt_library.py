@@ -1,0 +1,415 @@
+"""The prompt library: files, search, history, path tricks, damage, several writers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import string
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vivace.toolkit import json_files, prompt_library
+from vivace.toolkit.json_files import JsonFileError
+from vivace.toolkit.prompt_bundle import Imported, export_prompts, import_prompts
+from vivace.toolkit.prompt_library import (
+    HISTORY_LENGTH,
+    Prompt,
+    PromptLibrary,
+    PromptLibraryError,
+    Run,
+    expand_prompt,
+)
+from vivace.toolkit.prompt_names import PromptNameError, check_name
+
+CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = Prompt("ein Hund, grün 🐕")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> PromptLibrary:
+    return PromptLibrary(tmp_path / "library")
+
+
+def test_prompts_are_readable_files(library: PromptLibrary, tmp_path: Path) -> None:
+    library.save("animals/cat", CAT)
+    library.save("hund", DOG)
+    assert library.load("animals/cat") == CAT
+    assert library.load("hund") == DOG
+    text = (tmp_path / "library" / "animals" / "cat.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {
+        "positive": "a {red|black} cat",
+        "negative": "blurry",
+        "tags": ["animal", "Test"],
+        "note": "for tests",
+    }
+    assert "grün 🐕" in (tmp_path / "library" / "hund.json").read_text(encoding="utf-8")
+
+
+def test_reading_makes_no_folder(library: PromptLibrary, tmp_path: Path) -> None:
+    assert library.list().prompts == {}
+    assert library.history() == []
+    with pytest.raises(PromptLibraryError, match="there is no prompt 'cat'"):
+        library.load("cat")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_written_by_hand_is_enough(library: PromptLibrary, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "a.b.json").write_text('{"positive": "x", "new field": 1}')
+    (tmp_path / "library" / "notes.txt").write_text("not a prompt")
+    assert library.list().prompts == {"a.b": Prompt("x")}
+
+
+def test_saving_again_replaces_or_refuses(library: PromptLibrary) -> None:
+    library.save("cat", CAT)
+    with pytest.raises(PromptLibraryError, match="'cat' already"):
+        library.save("cat", DOG, overwrite=False)
+    assert library.load("cat") == CAT
+    library.save("cat", DOG)
+    assert library.load("cat") == DOG
+    library.delete("cat")
+    assert library.list().prompts == {}
+    with pytest.raises(PromptLibraryError, match="there is no prompt"):
+        library.delete("cat")
+
+
+def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> None:
+    library.save("Animals/Cat", CAT)
+    for name in ("Animals/cat", "animals/Cat", "animals/dog"):
+        with pytest.raises(PromptLibraryError, match="only in case"):
+            library.save(name, DOG)
+    library.save("Animals/Cat", DOG)
+    assert list(library.list().prompts) == ["Animals/Cat"]
+
+
+def test_search(library: PromptLibrary) -> None:
+    library.save("animals/cat", CAT)
+    library.save("animals/hund", DOG)
+    library.save("animals2/bird", Prompt("a red bird", tags=("animal",)))
+    assert library.search() == ["animals/cat", "animals/hund", "animals2/bird"]
+    assert library.search("RED") == ["animals/cat", "animals2/bird"]
+    assert library.search("red blurry") == ["animals/cat"]
+    assert library.search("tests") == ["animals/cat"]
+    assert library.search("GRÜN") == ["animals/hund"]
+    assert library.search(tags=["ANIMAL"]) == ["animals/cat", "animals2/bird"]
+    assert library.search(tags=["animal", "test"]) == ["animals/cat"]
+    assert library.search(folder="animals/") == ["animals/cat", "animals/hund"]
+    assert library.search("purple") == []
+
+
+def test_both_texts_are_expanded() -> None:
+    prompt = Prompt("{a|b} {x}", "{a|b} no {x}")
+    positive, negative = expand_prompt(prompt, {"x": "1"}, seed=3)
+    assert positive in ("a 1", "b 1")
+    assert negative == positive.replace(" ", " no ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../x",
+        "a/../../x",
+        "/etc/x",
+        "a//b",
+        "a/",
+        "C:/x",
+        "a\\b",
+        "\\\\server\\x",
+        ".hidden",
+        "a/.history",
+        "con",
+        "CON.txt",
+        "a/Nul ",
+        "com1",
+        "lpt³.x",
+        "COM1 .x",
+        "x.",
+        " x",
+        "a /b",
+        "a\0b",
+        "a\nb",
+        "a\u202eb",
+        "a\u200bb",
+        "a\ufeff",
+        "\ud800",
+        "a*",
+        'a"b',
+        "x" * 121,
+        "ü" * 61,
+        "/".join("a" * 9),
+        "/".join(["x" * 60] * 4),
+    ],
+)
+def test_tricky_names_are_refused_everywhere(
+    library: PromptLibrary, tmp_path: Path, name: str
+) -> None:
+    bundle = tmp_path / "bundle.json"
+    bundle.write_text(json.dumps({"vivace_prompts": {"fine": {"positive": "x"}, name: {}}}))
+    for action in (
+        lambda: library.save(name, CAT),
+        lambda: library.load(name),
+        lambda: library.delete(name),
+    ):
+        with pytest.raises(PromptNameError):
+            action()
+    with pytest.raises(JsonFileError, match=r"bundle\.json"):
+        import_prompts(library, bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b/c d",
+        "grün",
+        "猫/黒",
+        "\U0001f469\u200d\U0001f680",  # an emoji of two, joined
+        "\u0645\u06cc\u200c\u0634\u0648\u062f",  # a Persian word with a joiner
+        "console",
+        "com",
+        "a.b",
+    ],
+)
+def test_ordinary_names_are_taken(library: PromptLibrary, name: str) -> None:
+    library.save(name, CAT)
+    assert library.list().prompts == {unicodedata.normalize("NFC", name): CAT}
+
+
+def test_one_name_in_two_unicode_forms_is_one_prompt(library: PromptLibrary) -> None:
+    library.save("gru\u0308n", CAT)
+    assert library.load("gr\u00fcn") == CAT
+    library.save("gr\u00fcn", DOG)
+    assert list(library.list().prompts) == ["gr\u00fcn"]
+
+
+@given(st.text(st.sampled_from("./\\:~ \0aCON1é\u202e"), max_size=12))
+def test_no_name_leads_out(name: str) -> None:
+    checked = refusal = ""
+    try:
+        checked = check_name(name)
+    except PromptNameError as error:
+        refusal = str(error)
+    if not checked:
+        assert refusal
+        assert refusal.isprintable()
+        return
+    parts = checked.split("/")
+    assert all(part and not part.startswith(".") and part == part.strip() for part in parts)
+    assert not set(checked) & set("\\:\0")
+    assert os.path.normpath(checked) == checked
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_links_out_of_the_library_are_not_followed(library: PromptLibrary, tmp_path: Path) -> None:
+    library.save("fine", CAT)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.json").write_text('{"positive": "secret"}')
+    root = tmp_path / "library"
+    (root / "folder").symlink_to(outside, target_is_directory=True)
+    (root / "file.json").symlink_to(outside / "secret.json")
+    (root / "inner.json").symlink_to(root / "fine.json")
+    for name in ("folder/secret", "folder/new", "file"):
+        for action in (library.load, library.delete, lambda name: library.save(name, DOG)):
+            with pytest.raises(JsonFileError, match="leads out of the library"):
+                action(name)
+    listing = library.list()
+    assert listing.prompts == {"fine": CAT, "inner": CAT}
+    assert [error.path.name for error in listing.problems] == ["file.json"]
+    assert [path.name for path in outside.iterdir()] == ["secret.json"]
+
+
+def test_a_library_may_itself_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    PromptLibrary(tmp_path / "link").save("cat", CAT)
+    assert PromptLibrary(tmp_path / "real").load("cat") == CAT
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"positive": "half',
+        b"[]",
+        b"{}",
+        b'{"positive": 1}',
+        b'{"positive": "x", "tags": "a"}',
+        b'{"positive": "x", "tags": [1]}',
+        b'{"positive": "\xff"}',
+        b"[" * 100_000,
+    ],
+)
+def test_damaged_files_are_reported_and_kept(
+    library: PromptLibrary, tmp_path: Path, content: bytes
+) -> None:
+    library.save("fine", CAT)
+    path = tmp_path / "library" / "broken.json"
+    path.write_bytes(content)
+    for action in (lambda: library.load("broken"), lambda: library.save("broken", DOG)):
+        with pytest.raises(JsonFileError, match=r"broken\.json: damaged.*Repair it") as caught:
+            action()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+    listing = library.list()
+    assert listing.prompts == {"fine": CAT}
+    assert [error.path for error in listing.problems] == [path]
+    assert path.read_bytes() == content
+    library.delete("broken")
+    library.save("broken", DOG)
+
+
+def test_a_failed_write_changes_nothing(
+    library: PromptLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.save("cat", CAT)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json_files.os, "fsync", full)
+    with pytest.raises(JsonFileError, match=r"cannot be written \(No space left"):
+        library.save("cat", DOG)
+    assert library.load("cat") == CAT
+    assert {path.name for path in (tmp_path / "library").iterdir()} == {".lock", "cat.json"}
+
+
+def test_a_file_in_the_way(library: PromptLibrary, tmp_path: Path) -> None:
+    (tmp_path / "library").write_text("")
+    with pytest.raises(JsonFileError, match="cannot be written"):
+        library.save("cat", CAT)
+
+
+def test_too_much_text_is_refused(library: PromptLibrary) -> None:
+    with pytest.raises(JsonFileError, match="would be larger than 16 MiB"):
+        library.save("long", Prompt("x" * (16 * 2**20)))
+    assert library.list().prompts == {}
+
+
+def test_half_characters_do_not_make_a_damaged_file(library: PromptLibrary) -> None:
+    library.save("odd", Prompt("a\ud800b"))
+    assert library.load("odd") == Prompt("a?b")
+
+
+def test_history_is_bounded_and_in_order(library: PromptLibrary) -> None:
+    for number in range(HISTORY_LENGTH + 5):
+        library.record(Run("cat", f"text {number}", "", number, {"x": "1"}))
+    runs = library.history()
+    assert [run.seed for run in runs] == list(range(5, HISTORY_LENGTH + 5))
+    assert runs[-1].variables == {"x": "1"}
+    assert runs[-1].when.endswith("+00:00")
+    assert library.list().prompts == {}
+
+
+def test_history_is_bounded_in_size(
+    library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_library, "HISTORY_CHARACTERS", 1000)
+    for number in range(20):
+        library.record(Run("", "x" * 300, "", number))
+    assert [run.seed for run in library.history()][-1] == 19
+    assert 1 <= len(library.history()) <= 2
+    library.record(Run("", "x" * 3000, "", 20))
+    assert [run.seed for run in library.history()] == [20]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"runs": [1]}'])
+def test_a_damaged_history_is_reported_and_kept(
+    library: PromptLibrary, tmp_path: Path, content: str
+) -> None:
+    library.save("cat", CAT)
+    path = tmp_path / "library" / ".history.json"
+    path.write_text(content)
+    with pytest.raises(JsonFileError, match="damaged"):
+        library.record(Run("cat", "x", "", 0))
+    with pytest.raises(JsonFileError, match="damaged"):
+        library.history()
+    assert path.read_text() == content
+
+
+WRITER = """
+import string, sys
+from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
+library, process = PromptLibrary(sys.argv[1]), int(sys.argv[2])
+for number in range(25):
+    library.save("shared", Prompt(string.ascii_letters * 200, f"{process}/{number}"))
+    library.save(f"own/{process}-{number}", Prompt("x"))
+    library.record(Run("shared", "x", "", process * 25 + number))
+"""
+
+
+def test_two_processes_write_at_once(library: PromptLibrary, tmp_path: Path) -> None:
+    """Nothing is lost, and no reader ever sees half a file."""
+    root = tmp_path / "library"
+    library.save("shared", Prompt(string.ascii_letters * 200))
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, root, str(process)]) for process in range(2)
+    ]
+    reads = 0
+    while any(writer.poll() is None for writer in writers):
+        assert library.load("shared").positive == string.ascii_letters * 200
+        library.history()
+        reads += 1
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert reads > 0
+    listing = library.list()
+    assert listing.problems == ()
+    assert len(listing.prompts) == 1 + 2 * 25
+    assert sorted(run.seed for run in library.history()) == list(range(50))
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_export_and_import(library: PromptLibrary, tmp_path: Path) -> None:
+    library.save("a/cat", CAT)
+    library.save("dog", DOG)
+    bundle = tmp_path / "out" / "bundle.json"
+    export_prompts(library, ["a/cat", "dog"], bundle)
+    other = PromptLibrary(tmp_path / "other")
+    assert import_prompts(other, bundle) == Imported(("a/cat", "dog"), ())
+    assert other.list() == library.list()
+    assert import_prompts(other, bundle, "rename") == Imported((), ("a/cat", "dog"))
+    with pytest.raises(PromptLibraryError, match="no prompt 'bird'"):
+        export_prompts(library, ["bird"], bundle)
+
+
+def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: Path) -> None:
+    library.save("cat", CAT)
+    bundle = tmp_path / "bundle.json"
+    export_prompts(library, ["cat"], bundle)
+    library.save("cat", DOG)
+    assert import_prompts(library, bundle, "keep") == Imported((), ("cat",))
+    assert library.load("cat") == DOG
+    assert import_prompts(library, bundle, "rename") == Imported(("cat 2",), ())
+    library.save("cat 2", DOG)
+    assert import_prompts(library, bundle, "rename") == Imported(("cat 3",), ())
+    assert import_prompts(library, bundle, "replace") == Imported(("cat",), ())
+    assert library.list().prompts == {"cat": CAT, "cat 2": DOG, "cat 3": CAT}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "no such file"),
+        ("{", "damaged"),
+        ("{}", "not a file of exported prompts"),
+        ('{"vivace_prompts": []}', "not a file of exported prompts"),
+        ('{"vivace_prompts": {"a": {"positive": "x"}, "b": 1}}', "needs a text 'positive'"),
+        ('{"vivace_prompts": {"a": {"positive": "x"}, "../b": {}}}', "cannot name a prompt"),
+    ],
+)
+def test_bad_bundles_are_refused_whole(
+    library: PromptLibrary, tmp_path: Path, content: str | None, problem: str
+) -> None:
+    bundle = tmp_path / "bundle.json"
+    if content is not None:
+        bundle.write_text(content)
+    with pytest.raises(JsonFileError, match=problem):
+        import_prompts(library, bundle)
+    assert library.list().prompts == {}

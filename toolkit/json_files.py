@@ -1,0 +1,84 @@
+"""JSON files that are never half written, and never half read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 16 * 2**20
+
+
+class JsonFileError(ValueError):
+    """A file that cannot be read or written; the message names it and says what to do."""
+
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{path}: {problem}. {remedy}")
+
+    def __reduce__(self) -> tuple[type[JsonFileError], tuple[Path, str, str]]:
+        return type(self), (self.path, self.problem, self.remedy)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if there is no such file.
+
+    Raises:
+        JsonFileError: the file cannot be read, is larger than 16 MiB, or is no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _system_error(path, "read", error) from None
+    if len(content) > MAX_BYTES:
+        raise JsonFileError(path, f"larger than {MAX_BYTES >> 20} MiB", "Check what it is")
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        problem = "damaged: not a JSON object"
+        raise JsonFileError(path, problem, "Repair it in an editor, or move it away")
+    return value
+
+
+def write_object(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object so that readers find the old or the new content, never a part.
+
+    Raises:
+        JsonFileError: it cannot be written, or would be larger than 16 MiB.
+    """
+    # Half characters, which JSON allows and UTF-8 does not, become question marks.
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    content = text.encode("utf-8", errors="replace")
+    if len(content) > MAX_BYTES:
+        raise JsonFileError(path, f"would be larger than {MAX_BYTES >> 20} MiB", "Write less")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, since a file can be replaced only within one file system.
+        handle, temporary = tempfile.mkstemp(".tmp", ".", path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
+        raise _system_error(path, "written", error) from None
+
+
+def _system_error(path: Path, what: str, error: OSError) -> JsonFileError:
+    reason = error.strerror or type(error).__name__
+    problem = f"cannot be {what} ({reason})"
+    return JsonFileError(path, problem, "Check the permissions and the disk")

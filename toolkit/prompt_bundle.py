@@ -1,0 +1,84 @@
+"""Prompts as one file, to take them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from .json_files import JsonFileError, read_object, write_object
+from .prompt_library import Prompt, PromptLibrary, prompt_from_json
+from .prompt_names import PromptNameError, check_name
+
+_FIELD = "vivace_prompts"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Names under which prompts were saved, and of those that were left as they are."""
+
+    saved: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def export_prompts(library: PromptLibrary, names: Iterable[str], path: Path) -> None:
+    """Write prompts to a file.
+
+    Raises:
+        PromptNameError, PromptLibraryError, JsonFileError: as for `PromptLibrary.load`, and if the
+            file cannot be written.
+    """
+    prompts = {name: asdict(library.load(name)) for name in names}
+    write_object(path, {_FIELD: prompts})
+
+
+def import_prompts(
+    library: PromptLibrary, path: Path, existing: Literal["keep", "replace", "rename"] = "keep"
+) -> Imported:
+    """Save the prompts of a file; `existing` says what happens where there is another of the name.
+
+    Nothing is saved unless every prompt of the file can be read.
+
+    Raises:
+        JsonFileError: no such file, not one of prompts, or a name that leads elsewhere; or a
+            damaged file in the library.
+        PromptLibraryError: a name that differs from another only in case.
+    """
+    prompts = _read_bundle(path)
+    present = library.list().prompts
+    saved: list[str] = []
+    skipped: list[str] = []
+    for name, prompt in prompts.items():
+        if present.get(name) == prompt or (name in present and existing == "keep"):
+            skipped.append(name)
+            continue
+        target = _free_name(name, present) if existing == "rename" else name
+        library.save(target, prompt)
+        present[target] = prompt
+        saved.append(target)
+    return Imported(tuple(saved), tuple(skipped))
+
+
+def _read_bundle(path: Path) -> dict[str, Prompt]:
+    content = read_object(path)
+    if content is None:
+        raise JsonFileError(path, "no such file", "Check the path")
+    entries = content.get(_FIELD)
+    if not isinstance(entries, dict):
+        raise JsonFileError(path, "not a file of exported prompts", "Export the prompts again")
+    prompts: dict[str, Prompt] = {}
+    for name, entry in entries.items():
+        try:
+            right = check_name(name)
+        except PromptNameError as error:
+            raise JsonFileError(path, str(error), "Correct the name in the file") from None
+        prompts[right] = prompt_from_json(path, entry if isinstance(entry, dict) else {})
+    return prompts
+
+
+def _free_name(name: str, present: dict[str, Prompt]) -> str:
+    if name not in present:
+        return name
+    return next(other for n in count(2) if (other := f"{name} {n}") not in present)

@@ -1,0 +1,263 @@
+"""A library of named prompts: one readable JSON file each, in folders, shared by processes.
+
+Writers take turns by a lock file; readers need none, since files are replaced as a whole. What is
+damaged is reported and never written over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .json_files import JsonFileError, read_object, write_object
+from .prompt_names import PromptNameError, check_name
+from .prompt_template import expand
+
+SUFFIX = ".json"
+HISTORY_LENGTH = 200
+HISTORY_CHARACTERS = 4 * 2**20
+_LOCK_SECONDS = 10.0
+
+
+class PromptLibraryError(ValueError):
+    """Something the library will not do; the message names the prompt and the remedy."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A positive and negative text, either with variables and alternatives, and its tags."""
+
+    positive: str
+    negative: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was run: the texts after expansion, and what they came from.
+
+    Attributes:
+        when: UTC, in ISO format.
+        name: the prompt's, or empty for a text of no prompt.
+    """
+
+    name: str
+    positive: str
+    negative: str
+    seed: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    when: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Prompts by name, in order, and the files that could not be read."""
+
+    prompts: dict[str, Prompt]
+    problems: tuple[JsonFileError, ...]
+
+
+def expand_prompt(
+    prompt: Prompt, variables: Mapping[str, str] | None = None, seed: int = 0
+) -> tuple[str, str]:
+    """The positive and the negative text, with variables put in and alternatives chosen.
+
+    Raises:
+        TemplateError: see `prompt_template.expand`.
+    """
+    return expand(prompt.positive, variables, seed), expand(prompt.negative, variables, seed)
+
+
+class PromptLibrary:
+    """The prompts below one folder, which is made when something is first saved."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root)
+        self._history = self._root / ".history.json"
+
+    def load(self, name: str) -> Prompt:
+        """Return a prompt.
+
+        Raises:
+            PromptNameError: no possible name.
+            PromptLibraryError: there is no such prompt.
+            JsonFileError: its file is damaged.
+        """
+        path = self._path(name)
+        prompt = _read(path)
+        if prompt is None:
+            raise PromptLibraryError(f"there is no prompt '{name}' ({path}). Save it first")
+        return prompt
+
+    def save(self, name: str, prompt: Prompt, overwrite: bool = True) -> None:
+        """Save a prompt.
+
+        Raises:
+            PromptNameError: no possible name.
+            PromptLibraryError: there is one of this name, without `overwrite`, or one whose name
+                differs only in case.
+            JsonFileError: there is a damaged file of this name, or it cannot be written.
+        """
+        path = self._path(name)
+        with self._locked():
+            if _read(path) is not None and not overwrite:
+                raise PromptLibraryError(f"there is a prompt '{name}' already. Choose another name")
+            self._check_case(path)
+            write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
+
+    def delete(self, name: str) -> None:
+        """Delete a prompt, damaged or not.
+
+        Raises:
+            PromptNameError, PromptLibraryError, JsonFileError: as for `load` and `save`.
+        """
+        path = self._path(name)
+        with self._locked():
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                raise PromptLibraryError(f"there is no prompt '{name}' ({path})") from None
+            except OSError as error:
+                problem = f"cannot be deleted ({error.strerror})"
+                raise JsonFileError(path, problem, "Check the permissions") from None
+
+    def list(self) -> Listing:
+        """Every prompt, and what looks like one but cannot be read."""
+        prompts: dict[str, Prompt] = {}
+        problems: list[JsonFileError] = []
+        for folder, folders, files in os.walk(self._root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for file in sorted(files):
+                path = Path(folder, file)
+                if file.startswith(".") or path.suffix != SUFFIX:
+                    continue
+                name = path.relative_to(self._root).with_suffix("").as_posix()
+                try:
+                    prompt = _read(self._path(name))
+                except PromptNameError as error:
+                    problems.append(JsonFileError(path, str(error), "Rename the file"))
+                except JsonFileError as error:
+                    problems.append(error)
+                else:
+                    if prompt is not None:  # else deleted meanwhile
+                        prompts[name] = prompt
+        return Listing(dict(sorted(prompts.items())), tuple(problems))
+
+    def search(self, text: str = "", tags: Iterable[str] = (), folder: str = "") -> list[str]:
+        """Names of the prompts in `folder` that have all `tags` and, anywhere, each word of `text`.
+
+        Case does not matter.
+        """
+        words = text.casefold().split()
+        wanted = {tag.casefold() for tag in tags}
+        within = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        found: list[str] = []
+        for name, prompt in self.list().prompts.items():
+            parts = (name, prompt.positive, prompt.negative, prompt.note, *prompt.tags)
+            everything = "\n".join(parts).casefold()
+            tagged = wanted <= {tag.casefold() for tag in prompt.tags}
+            if tagged and name.startswith(within) and all(word in everything for word in words):
+                found.append(name)
+        return found
+
+    def record(self, run: Run) -> None:
+        """Add to the history; forget all but the last `HISTORY_LENGTH` runs, more if they are long.
+
+        Raises:
+            JsonFileError: the history is damaged or cannot be written.
+        """
+        when = run.when or datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with self._locked():
+            runs = [*_runs(self._history), {**asdict(run), "when": when}][-HISTORY_LENGTH:]
+            while len(runs) > 1 and len(json.dumps(runs)) > HISTORY_CHARACTERS:
+                del runs[: len(runs) // 2]
+            write_object(self._history, {"runs": runs})
+
+    def history(self) -> list[Run]:
+        """What was run, the latest last.
+
+        Raises:
+            JsonFileError: the history is damaged.
+        """
+        try:
+            return [Run(**run) for run in _runs(self._history)]
+        except TypeError:
+            raise _damaged(self._history, "has runs of another shape") from None
+
+    def _path(self, name: str) -> Path:
+        """The file of a prompt, which links must not have led out of the library."""
+        path = self._root / f"{check_name(name)}{SUFFIX}"
+        real = os.path.realpath(path)
+        if not Path(real).is_relative_to(os.path.realpath(self._root)):
+            problem = f"leads out of the library, to {real}"
+            raise JsonFileError(path, problem, "Copy the file in place of the link")
+        return path
+
+    def _check_case(self, path: Path) -> None:
+        """Refuse what some file systems would take for the same file, and others not."""
+        here = self._root
+        for part in path.relative_to(self._root).parts:
+            names = [entry.name for entry in here.iterdir()] if here.is_dir() else []
+            if part not in names:
+                for other in names:
+                    if other.casefold() == part.casefold():
+                        raise PromptLibraryError(
+                            f"'{part.removesuffix(SUFFIX)}' differs from"
+                            f" '{other.removesuffix(SUFFIX)}' only in case, which not every system"
+                            " tells apart. Choose another name"
+                        )
+            here /= part
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        path = self._root / ".lock"
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with FileLock(path, timeout=_LOCK_SECONDS):
+                yield
+        except Timeout:
+            problem = f"another process has held this lock for {_LOCK_SECONDS:g} s"
+            raise JsonFileError(path, problem, "End that process, or delete the file") from None
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror})"
+            raise JsonFileError(path, problem, "Check the permissions and the disk") from None
+
+
+def _read(path: Path) -> Prompt | None:
+    content = read_object(path)
+    return None if content is None else prompt_from_json(path, content)
+
+
+def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
+    """Make a prompt of a file's content; fields that it does not know are of no account.
+
+    Raises:
+        JsonFileError: a text is missing or is none.
+    """
+    texts = [content.get("positive"), content.get("negative", ""), content.get("note", "")]
+    tags = content.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(text, str) for text in [*texts, *tags]):
+        raise _damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
+    positive, negative, note = texts
+    return Prompt(positive, negative, tuple(tags), note)
+
+
+def _runs(path: Path) -> list[dict[str, Any]]:
+    content = read_object(path)
+    runs = [] if content is None else content.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise _damaged(path, "has no list of runs")
+    return runs
+
+
+def _damaged(path: Path, problem: str) -> JsonFileError:
+    return JsonFileError(path, f"damaged: {problem}", "Repair it in an editor, or move it away")
