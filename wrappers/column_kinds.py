@@ -25,6 +25,7 @@ from ..svdquant.packing import (
     scale_lowrank_blocks,
     slice_lowrank,
 )
+from .kitchen_weight import as_parameter
 
 RANK_STEP = 16  # of the kernels; also bounds the number of work spaces that comfy-kitchen keeps
 
@@ -160,8 +161,7 @@ class Kitchen:
 def _set_params(module: Any, down: Tensor, up: Tensor) -> None:
     weight = module.weight
     params = dataclasses.replace(weight._params, proj_down=down, proj_up=up)
-    new = type(weight)(weight._qdata, weight._layout_cls, params)
-    module.weight = torch.nn.Parameter(new, requires_grad=False)
+    module.weight = as_parameter(type(weight)(weight._qdata, weight._layout_cls, params))
 
 
 class NunchakuAwq:

@@ -54,6 +54,8 @@ def dense_weight(target: ColumnTarget, rank: int) -> Tensor:
         from .svdquant_ops import layer_of
 
         layers = [cast(SvdqLinear, layer_of(module)) for module in target.modules]
+        if any(layer.weight.dim() != 2 for layer in layers):
+            raise ValueError(f"DoRA cannot be applied to {target.path}, which is packed in tiles")
         parts = [layer.first_ranks(rank).dense() for layer in layers]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     tensors = {name: tensor.detach() for name, tensor in module.named_parameters()}

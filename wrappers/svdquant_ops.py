@@ -15,6 +15,7 @@ from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
 from ..svdquant.convert import AwqLinear, SvdqLinear
 from ..svdquant.stored import AWQ_FORMAT, SVDQ_FORMAT, from_state_dict, to_state_dict
+from .kitchen_weight import as_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,7 @@ def operations(compute_dtype: torch.dtype) -> type:
             for name in to_state_dict(linear, prefix.removesuffix(".")):
                 del state_dict[name]
             device = self.factory_kwargs["device"]
-            weight = quantized(linear).to(device)
-            self.weight = torch.nn.Parameter(weight, requires_grad=False)
+            self.weight = as_parameter(quantized(linear).to(device))
             if linear.bias is not None:
                 self.bias = torch.nn.Parameter(linear.bias.to(device), requires_grad=False)
 
@@ -106,16 +106,10 @@ def quantized(linear: SvdqLinear | AwqLinear) -> Any:
 
 
 def layer_of(module: Any) -> SvdqLinear | AwqLinear:
-    """The tensors of a module with a comfy-kitchen weight in natural order. Shares all memory.
-
-    Raises:
-        ValueError: the weight is tile-packed.
-    """
+    """The tensors of a module with a comfy-kitchen weight, as they lie. Shares all memory."""
     weight = module.weight
     params = weight._params
     cls: Any = SvdqLinear if weight._layout_cls == SVDQ_LAYOUT else AwqLinear
-    if weight._qdata.dim() != 2:
-        raise ValueError("the weight is tile-packed")
     values = {
         field.name: getattr(params, field.name)
         for field in dataclasses.fields(cls)
@@ -143,4 +137,4 @@ def cast_side_tensors(model: torch.nn.Module, dtype: torch.dtype) -> None:
             changed[name] = cast.setdefault(id(tensor), tensor.to(dtype))
         params = dataclasses.replace(params, **changed)
         new = QuantizedTensor(weight._qdata, weight._layout_cls, params)
-        module.weight = torch.nn.Parameter(new, requires_grad=False)
+        module.weight = as_parameter(new)

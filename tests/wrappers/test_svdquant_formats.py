@@ -181,6 +181,7 @@ def test_17_q_k_and_v_still_share_their_input(tmp_path: Path) -> None:
     layers = [attention.to_q, attention.to_k, attention.to_v]
     weights = [layer.weight for layer in layers]
     assert all(weight._params.proj_down.is_contiguous() for weight in weights)
+    assert len({id(weight._params.proj_down) for weight in weights}) == 1
     assert svdquant_w4a4_can_share_quant(weights, validate=True)
     x = random(1, 3, D, seed=9)
     together = svdquant_w4a4_grouped_linear(
