@@ -6,21 +6,15 @@ first apply to a plain read: with a slow disk both wait for the same bytes.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from ..devkit.layout import OUT
+from .command import Bench
 from .files import KINDS, Kind, scratch, write_stack
-from .harness import Result, environment
-from .models import start_comfy, whole
-from .plot import LORA, draw
-
-THREADS = 2
+from .harness import Result
+from .models import whole
+from .plot import LORA
 
 
 class Case(NamedTuple):
@@ -55,29 +49,11 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Measure, print, and write JSON and plot."""
-    parser = argparse.ArgumentParser(prog="python -m vivace.bench.lora", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="fewer cases and repetitions")
-    parser.add_argument("--output", type=Path, help="the JSON file; the plot lies beside it")
-    options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device here")
-    name = f"lora-{options.device}.json"
-    default = OUT / "bench" / name if options.quick else Path(__file__).parent / "results" / name
-    output: Path = options.output or default
-    torch.set_num_threads(THREADS)
-    version = start_comfy(options.device)
     logging.disable(logging.INFO)
-    report = {**environment(options.device, version), "quick": options.quick, "notes": NOTES}
-    results, details = run(options.device, options.quick)
-    report["results"] = [result.as_json() for result in results]
-    report["details"] = details
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(report, output.with_suffix(".png"), "LoRA engine", LORA)
+    results = Bench("lora", "LoRA engine", NOTES, LORA).main(__doc__, run)
     missed = sum(result.hit is False for result in results)
     held = sum(result.hit is True for result in results)
-    say(f"\n{held} of {held + missed} targets hit. Written: {output.name} and its plot.")
+    say(f"{held} of {held + missed} targets hit.")
 
 
 def run(device: str, quick: bool) -> tuple[list[Result], list[dict[str, Any]]]:

@@ -6,28 +6,24 @@ size in memory, since reading them is measured elsewhere.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..devkit.layout import OUT
 from ..lora.architecture import Architecture, qwen_image
 from ..lora.compose import Composer
 from ..lora.loader import Lora, load_lora
 from ..lora.stack import LoraStack
 from ..wrappers.column_targets import column_targets
 from ..wrappers.columns import Columns, Wanted
+from .command import Bench, Measured
 from .files import KINDS, scratch, write_stack
-from .harness import Result, Target, Timings, environment, spread
-from .models import start_comfy
-from .plot import SVDQUANT, draw
+from .harness import Result, Target, Timings, spread
+from .plot import SVDQUANT
 from .repack import Repacker
 
-THREADS = 2
 BASE_RANK = 32
 LOAD_BLOCKS = 8
 NOTES = (
@@ -40,33 +36,11 @@ NOTES = (
 
 def main() -> None:
     """Measure, print, and write JSON and plot."""
-    parser = argparse.ArgumentParser(prog="python -m vivace.bench.svdquant", description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="fewer blocks and repetitions")
-    parser.add_argument("--output", type=Path, help="the JSON file; the plot lies beside it")
-    options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device here")
-    name = f"svdquant-{options.device}.json"
-    default = OUT / "bench" / name if options.quick else Path(__file__).parent / "results" / name
-    output: Path = options.output or default
-    torch.set_num_threads(THREADS)
-    version = start_comfy(options.device)
-    with torch.inference_mode():
-        results, details = _run(options.device, options.quick)
-    report: dict[str, Any] = {
-        **environment(options.device, version),
-        "quick": options.quick,
-        "notes": NOTES,
-        "results": [result.as_json() for result in results],
-        "details": details,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(report, output.with_suffix(".png"), "LoRAs and checkpoints of Nunchaku", SVDQUANT)
+    Bench("svdquant", "LoRAs and checkpoints of Nunchaku", NOTES, SVDQUANT).main(__doc__, _run)
 
 
-def _run(device: str, quick: bool) -> tuple[list[Result], list[dict[str, Any]]]:
+@torch.inference_mode()
+def _run(device: str, quick: bool) -> Measured:
     from .checkpoint_load import measure as measure_load
 
     results: list[Result] = []
