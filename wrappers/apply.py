@@ -40,6 +40,8 @@ class Placement:
     """What loading took: reading the file, or finding it in the cache."""
     merged: list[Entry] = field(default_factory=list)
     branched: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
+    ranks: int = 0
+    """How many of `branched` become ranks of the model's own low-rank branches."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Modules that this model cannot take, with the reason."""
 
@@ -52,7 +54,8 @@ class Placement:
         """What happens to the model, in one line."""
         merged = len({entry.module for entry in self.merged} - self.branched.keys())
         text = f"strength {self.strength:g}: {merged} modules merged"
-        text += f", {len(self.branched)} as a runtime branch"
+        text += f", {len(self.branched) - self.ranks} as a runtime branch"
+        text += f", {self.ranks} as ranks of 4-bit layers" if self.ranks else ""
         if self.skipped:
             first = list(self.skipped.items())[:_SHOWN]
             more = len(self.skipped) - len(first)
@@ -128,6 +131,7 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
             placement.merged += entries
         elif way == BRANCH:
             placement.branched[path] = entries
+            placement.ranks += running.takes_ranks(path)
         else:
             placement.skipped[path] = way
 

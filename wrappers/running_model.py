@@ -103,7 +103,7 @@ class RunningModel:
         if known is None:
             return ABSENT
         linear = known.kind == "linear"
-        if linear and self.homes.get(path, path) in self.columns.targets:
+        if linear and self.takes_ranks(path):
             return BRANCH
         module = None if known.kind == "parameter" else self.module(path)
         if module is None and known.kind != "parameter":
@@ -122,6 +122,10 @@ class RunningModel:
             except ValueError as error:
                 return str(error)
         return BRANCH
+
+    def takes_ranks(self, path: str) -> bool:
+        """Whether a module is, or is a part of, a layer to which ranks can be appended."""
+        return self.homes.get(path, path) in self.columns.targets
 
     def shares(self, branches: Mapping[str, Branch]) -> dict[str, Share]:
         """How the branches of column targets are shared out, by target."""

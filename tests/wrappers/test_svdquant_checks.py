@@ -261,7 +261,9 @@ def test_16_the_report_tells_how_much_the_model_grows(tmp_path: Path) -> None:
     grown = sum(tensor.nbytes for tensor in factors(model).values()) - before
     # Q, K and V of rank 24 in a block-diagonal factor of 72, padded to 80; 24 padded to 32.
     assert grown == 4 * (80 * (D + 3 * D) + 32 * (4 * D + D))
-    assert f"grows by {grown / 2**20:.1f} MiB" in report_of(model, (path, 1.0))
+    report = report_of(model, (path, 1.0))
+    assert f"grows by {grown / 2**20:.1f} MiB" in report
+    assert "4 as ranks of 4-bit layers" in report
 
 
 def test_18_native_loras_are_stacked_upon_and_never_applied_twice(tmp_path: Path) -> None:
