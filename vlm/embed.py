@@ -65,10 +65,11 @@ class EmbedReport:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings on the tower's device, in the order of the images, and the report."""
+    """Embeddings on the tower's device and their keys, in the order of the images; the report."""
 
     embeddings: list[ImageEmbedding]
     report: EmbedReport
+    keys: list[EmbeddingKey]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def embed_images(
             report.misses += 1
             jobs[key] = _Job(position, image, grid, key)
     found |= _encode(jobs.values(), tower, pixel_format, cache, interrupt, report.times)
-    return Embedded([found[key] for key in keys], report)
+    return Embedded([found[key] for key in keys], report, keys)
 
 
 def _grid(

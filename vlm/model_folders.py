@@ -105,6 +105,9 @@ def read_model(folder: str | os.PathLike[str], name: str | None = None) -> Model
     path = Path(folder)
     config = read_json(path, CONFIG)
     architectures = config.get("architectures")
+    text_config = config.get("text_config")
+    if architectures is None and isinstance(text_config, dict):
+        architectures = text_config.get("architectures")  # transformers 4.57 saves some so
     known = architectures if isinstance(architectures, list) else []
     architecture = next((a for a in known if isinstance(a, str) and a.endswith(_GENERATING)), "")
     has_vision = isinstance(config.get("vision_config"), dict)

@@ -1,0 +1,189 @@
+"""Keys and values of the beginnings of prompts, up to the end of their last image.
+
+Another question about the same images then begins behind them. The embeddings of images are kept
+elsewhere, and survive the model; what is kept here is of use to one loaded model only.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from .chat_prompt import Prompt
+from .hashing import EmbeddingKey
+from .language_model import LanguageModel
+
+DEFAULT_LIMIT = 2**29
+
+
+class _Key(NamedTuple):
+    model: int
+    device: torch.device
+    ids: tuple[int, ...]
+    images: tuple[EmbeddingKey, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prefix:
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class PrefixStatistics:
+    """Figures since the cache was made; `entries` and `nbytes` are those of now.
+
+    Attributes:
+        tokens_saved: tokens that did not go through the model again.
+    """
+
+    entries: int = 0
+    nbytes: int = 0
+    limit: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    tokens_saved: int = 0
+
+
+class PrefixCache:
+    """A thread-safe cache, bounded in bytes; the least recently used go first.
+
+    It lies where the model lies. Prefixes of a model that is dropped go with it.
+
+    Args:
+        limit: bytes to keep; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._lock = threading.RLock()  # models are dropped at any time, also inside of it
+        self._entries: OrderedDict[_Key, _Prefix] = OrderedDict()
+        self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
+        self._nbytes = 0
+        self._statistics = PrefixStatistics()
+
+    @property
+    def statistics(self) -> PrefixStatistics:
+        with self._lock:
+            return replace(
+                self._statistics,
+                entries=len(self._entries),
+                nbytes=self._nbytes,
+                limit=self._limit,
+            )
+
+    def start(
+        self, language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey]
+    ) -> Any | None:
+        """Return a new key-value cache that holds the beginning of the prompt, or None.
+
+        Prompts without images, and those that end with one, are never found.
+        """
+        if not 0 < prompt.media_end < len(prompt.ids):
+            return None
+        key = _key(language, prompt, images)
+        with self._lock:
+            prefix = self._entries.get(key)
+            if prefix is None:
+                self._count(misses=1)
+                return None
+            self._entries.move_to_end(key)
+            self._count(hits=1, tokens_saved=prompt.media_end)
+        cache = language.new_cache()
+        for index, (keys, values) in enumerate(prefix.layers):
+            cache.update(keys, values, index)  # copies: it appends them to empty tensors
+        return cache
+
+    def keep(
+        self, language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey], cache: Any
+    ) -> None:
+        """Keep a copy of the prompt's beginning from a cache that starts with it.
+
+        Nothing is kept of caches that hold other things than keys and values of each token, such
+        as the states of linear attention.
+        """
+        if not 0 < prompt.media_end < len(prompt.ids):
+            return
+        key = _key(language, prompt, images)
+        nbytes = _nbytes(cache, prompt.media_end)
+        with self._lock:
+            if key in self._entries or nbytes is None or nbytes > self._limit:
+                return
+        end = prompt.media_end
+        layers = [
+            (layer.keys[..., :end, :].clone(), layer.values[..., :end, :].clone())
+            for layer in cache.layers
+        ]
+        with self._lock:
+            if key in self._entries:
+                return
+            if key.model not in self._models:
+                forget = _forgetter(weakref.ref(self), key.model)
+                self._models[key.model] = weakref.ref(language.model, forget)
+            self._entries[key] = _Prefix(layers, nbytes)
+            self._nbytes += nbytes
+            self._evict()
+
+    def resize(self, limit: int) -> None:
+        """Change the bytes to keep, and evict what is too much now."""
+        with self._lock:
+            self._limit = limit
+            self._evict()
+
+    def clear(self, model: torch.nn.Module | None = None) -> None:
+        """Forget the prefixes of a model, or all of them. The statistics go on."""
+        self._forget(None if model is None else id(model))
+
+    def _forget(self, model: int | None) -> None:
+        with self._lock:
+            for key in [key for key in self._entries if model in (None, key.model)]:
+                self._nbytes -= self._entries.pop(key).nbytes
+            for known in [known for known in self._models if model in (None, known)]:
+                del self._models[known]
+
+    def _evict(self) -> None:
+        while self._nbytes > self._limit:
+            _, evicted = self._entries.popitem(last=False)
+            self._nbytes -= evicted.nbytes
+            self._count(evictions=1)
+
+    def _count(self, **added: int) -> None:
+        values = {name: getattr(self._statistics, name) + value for name, value in added.items()}
+        self._statistics = replace(self._statistics, **values)
+
+
+def _key(language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey]) -> _Key:
+    ids = prompt.ids[: prompt.media_end]
+    return _Key(id(language.model), language.device, ids, tuple(images))
+
+
+def _nbytes(cache: Any, end: int) -> int | None:
+    """Bytes of the first `end` tokens, or None where a layer is not simply keys and values."""
+    from transformers.cache_utils import DynamicLayer
+
+    nbytes = 0
+    for layer in cache.layers:
+        if type(layer) is not DynamicLayer or layer.get_seq_length() < end:
+            return None
+        tensors: tuple[Any, Any] = layer.keys, layer.values
+        for tensor in tensors:
+            nbytes += tensor[..., :end, :].numel() * tensor.element_size()
+    return nbytes
+
+
+def _forgetter(cache: weakref.ref[PrefixCache], model: int) -> Any:
+    """What to call when a model is dropped; it keeps neither of the two alive."""
+
+    def forget(_: object) -> None:
+        kept = cache()
+        if kept is not None:
+            kept._forget(model)
+
+    return forget
