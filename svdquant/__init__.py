@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, PlacedLayer, Placement, describe, read_checkpoint
     from .convert import (
-        AwqLinear,
-        SvdqLinear,
         convert_awq,
         convert_svdq,
         planar_modulation,
@@ -22,15 +20,16 @@ if TYPE_CHECKING:
     )
     from .errors import CheckpointError
     from .layers import Layer
+    from .linears import AwqLinear, SvdqLinear
 
 _HOMES = {
-    "AwqLinear": "convert",
+    "AwqLinear": "linears",
     "Checkpoint": "checkpoint",
     "CheckpointError": "errors",
     "Layer": "layers",
     "PlacedLayer": "checkpoint",
     "Placement": "checkpoint",
-    "SvdqLinear": "convert",
+    "SvdqLinear": "linears",
     "convert_awq": "convert",
     "convert_svdq": "convert",
     "describe": "checkpoint",

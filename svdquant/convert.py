@@ -1,30 +1,23 @@
 """One quantized layer of a Nunchaku checkpoint -> the tensors that comfy-kitchen computes with.
 
 No value is quantized again: weights, scales and factors change place, and two vectors change by a
-constant that moves between terms of the same formula. Fields are named as comfy-kitchen names them
-(``TensorCoreSVDQuantW4A4Layout`` and ``TensorCoreAWQW4A16Layout``, natural layout), which this
-module does not import.
-
-The layers compute, with x ``[M, K]``:
-
-* SVDQuant: ``y = Q(x / smooth) @ (W * scale).T + x @ proj_down @ proj_up.T + bias``
-* AWQ: ``y = x @ ((q - 8) * scale + zeros).T + bias``, with q in 0..15
+constant that moves between terms of the same formula.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from .layers import AWQ_TENSORS, GROUP, NVFP4_TENSORS, SVDQ_TENSORS, UNUSED_TENSORS
+from .linears import AwqLinear, SvdqLinear
 from .packing import (
     awq_qweight_rows,
     qweight_rows,
     unpack_lowrank,
-    unpack_nibbles,
     unpack_scales,
     unpack_vector,
 )
@@ -32,125 +25,6 @@ from .packing import (
 # The order of the six chunks of a modulation: shift, scale, gate, shift, scale, gate.
 MODULATION_CHUNKS = 6
 _SCALE_CHUNKS = (1, 4)
-
-
-@dataclass(frozen=True, eq=False)
-class SvdqLinear:
-    """An int4 SVDQuant linear layer, N outputs and K inputs, rank R, in natural order.
-
-    Attributes:
-        weight: int8 ``[N, K/2]``; the low nibble is the even input, two's complement.
-        scale: ``[K/64, N]``.
-        proj_down, proj_up: ``[K, R]`` and ``[N, R]``.
-        smooth_factor: ``[K]``, by which inputs are divided before they are quantized.
-        bias: ``[N]`` or None.
-        act_unsigned: the input comes out of a GELU and is quantized, shifted, as 0..15.
-
-    All but the weight have the dtype that the layer computes in, and all are contiguous, as the
-    kernels need them.
-    """
-
-    weight: Tensor
-    scale: Tensor
-    proj_down: Tensor
-    proj_up: Tensor
-    smooth_factor: Tensor
-    bias: Tensor | None = None
-    act_unsigned: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(N, K)``."""
-        return self.weight.shape[0], self.weight.shape[1] * 2
-
-    def check(self) -> None:
-        """Check that the shapes fit together.
-
-        Raises:
-            ValueError: they do not.
-        """
-        n, k = _stored_shape(self.weight)
-        rank = self.proj_down.shape[-1]
-        shapes = {
-            "scale": (k // GROUP, n),
-            "proj_down": (k, rank),
-            "proj_up": (n, rank),
-            "smooth_factor": (k,),
-            "bias": (n,),
-        }
-        _check_shapes({name: getattr(self, name) for name in shapes}, shapes)
-
-    def dense(self) -> Tensor:
-        """Return the weight that the layer stands for, ``[N, K]`` in float32.
-
-        It computes what the layer does but for the rounding of the layer's input.
-        """
-        values = unpack_nibbles(self.weight, signed=True).float().unflatten(1, (-1, GROUP))
-        residual = (values * self.scale.float().t()[..., None]).flatten(1)
-        low_rank = self.proj_up.float() @ self.proj_down.float().t()
-        return residual / self.smooth_factor.float() + low_rank
-
-    def first_ranks(self, rank: int) -> SvdqLinear:
-        """Return the layer with the first `rank` ranks of its low-rank branch only."""
-        return replace(self, proj_down=self.proj_down[:, :rank], proj_up=self.proj_up[:, :rank])
-
-    def rows(self, start: int, stop: int) -> SvdqLinear:
-        """Return the layer that computes outputs ``start:stop``.
-
-        It shares `proj_down` and `smooth_factor` with this one. comfy-kitchen sees that, and
-        quantizes the input once for all layers cut from the same one.
-
-        Raises:
-            ValueError: there are no such rows.
-        """
-        _check_rows(start, stop, self.shape[0])
-        return replace(
-            self,
-            weight=self.weight[start:stop].clone(),
-            scale=self.scale[:, start:stop].clone(memory_format=torch.contiguous_format),
-            proj_up=self.proj_up[start:stop].clone(),
-            bias=None if self.bias is None else self.bias[start:stop].clone(),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class AwqLinear:
-    """A 4-bit weight-only linear layer, N outputs and K inputs, in natural order.
-
-    Attributes:
-        weight: int8 ``[N, K/2]``; the low nibble is the even input, values 0..15.
-        scale, zeros: ``[K/64, N]``.
-        bias: ``[N]`` or None.
-    """
-
-    weight: Tensor
-    scale: Tensor
-    zeros: Tensor
-    bias: Tensor | None = None
-    group_size: int = GROUP
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(N, K)``."""
-        return self.weight.shape[0], self.weight.shape[1] * 2
-
-    def check(self) -> None:
-        """Check that the shapes fit together.
-
-        Raises:
-            ValueError: they do not.
-        """
-        n, k = _stored_shape(self.weight)
-        side = (k // self.group_size, n)
-        shapes = {"scale": side, "zeros": side, "bias": (n,)}
-        _check_shapes({name: getattr(self, name) for name in shapes}, shapes)
-
-    def dense(self) -> Tensor:
-        """Return the weight, ``[N, K]`` in float32."""
-        values = unpack_nibbles(self.weight, signed=False).float() - 8
-        groups = values.unflatten(1, (-1, self.group_size))
-        scaled = groups * self.scale.float().t()[..., None] + self.zeros.float().t()[..., None]
-        return scaled.flatten(1)
 
 
 def convert_svdq(tensors: Mapping[str, Tensor], *, act_unsigned: bool = False) -> SvdqLinear:
@@ -308,23 +182,3 @@ def _check_tensors(
             raise ValueError(f"{name} has the shape {list(tensor.shape)}, not {wanted}")
         if tensor.dtype != dtype:
             raise ValueError(f"{name} is in {tensor.dtype}, but wscales in {dtype}")
-
-
-def _stored_shape(weight: Tensor) -> tuple[int, int]:
-    if weight.dtype != torch.int8 or weight.dim() != 2:
-        raise ValueError(f"a weight {weight.dtype} {list(weight.shape)}, not int8 [N, K/2]")
-    return weight.shape[0], weight.shape[1] * 2
-
-
-def _check_shapes(
-    tensors: Mapping[str, Tensor | None], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    for name, shape in shapes.items():
-        tensor = tensors[name]
-        if tensor is not None and tensor.shape != shape:
-            raise ValueError(f"{name} has the shape {list(tensor.shape)}, not {list(shape)}")
-
-
-def _check_rows(start: int, stop: int, height: int) -> None:
-    if not 0 <= start < stop <= height:
-        raise ValueError(f"there are no rows {start}:{stop} among {height}")

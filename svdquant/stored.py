@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .convert import AwqLinear, SvdqLinear
+from .linears import AwqLinear, SvdqLinear
 
 SVDQ_FORMAT = "svdquant_w4a4"
 AWQ_FORMAT = "awq_w4a16"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..lora.architecture import Architecture
-from ..svdquant.convert import SvdqLinear, convert_awq, convert_svdq, planar_modulation
+from ..svdquant.convert import convert_awq, convert_svdq, planar_modulation
+from ..svdquant.linears import SvdqLinear
 from .column_kinds import KITCHEN, NUNCHAKU_AWQ, ColumnTarget, column_kind
 
 Lookup = Callable[[str], Any]
