@@ -69,13 +69,17 @@ def share_out(
         ranks = Branch(branch.target, branch.shape, branch.A, branch.B, branch.s)
     fits = room is None or _padded(branch.rank) <= room
     beside = {path: rest for path, rows in members.items() if (rest := _rest(branch, *rows, path))}
+    dora = any(isinstance(term.delta, ResolvedDora) for term in branch.terms)
     only_ranks = offloaded or (target.kind is NUNCHAKU and _FUSED.fullmatch(target.path))
+    if dora and not only_ranks:
+        # DoRA scales what the layer computes without LoRAs, so none may be part of the layer.
+        whole = {path: _rows(branch, *rows, path) for path, rows in members.items()}
+        return Share(None, {path: part for path, part in whole.items() if part is not None})
     if fits and not (beside and only_ranks):
         return Share(ranks, beside)
     most = (room if room is not None else min(branch.shape)) // RANK_STEP * RANK_STEP
     lost = bool(only_ranks and branch.bias is not None)
     if branch.terms and only_ranks:
-        dora = any(isinstance(term.delta, ResolvedDora) for term in branch.terms)
         matrix = branch.matrix(weights(target.path).cpu() if dora else None)
         factors, error = _approximated(matrix.to(device), most)
     elif ranks is None:
@@ -107,6 +111,15 @@ def approximations(shares: Mapping[str, Share]) -> list[str]:
 
 def _padded(rank: int) -> int:
     return rank + -rank % RANK_STEP
+
+
+def _rows(branch: Branch, start: int, stop: int, path: str) -> Branch | None:
+    """All that a branch adds to some rows."""
+    rest = _rest(branch, start, stop, path)
+    if branch.A is None or branch.B is None:
+        return rest
+    rest = rest or Branch(path, (stop - start, *branch.shape[1:]))
+    return replace(rest, A=branch.A, B=branch.B[start:stop], s=branch.s)
 
 
 def _rest(branch: Branch, start: int, stop: int, path: str) -> Branch | None:

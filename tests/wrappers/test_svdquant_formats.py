@@ -48,16 +48,23 @@ def test_12_dora_is_the_change_that_it_defines(maker: Any, tmp_path: Path) -> No
     )
     assert relative_error(weight + 0.7 * (gain * (weight + delta) - weight), wanted) < 1e-9
 
-    # The layer rounds its input, and so does what DoRA scales of its output.
-    def scaled(module: Any, inputs: Any, y: torch.Tensor) -> torch.Tensor:
-        product = y.double() - module.bias.double()
-        change = (gain.T - 1) * product + gain.T * (inputs[0].double() @ delta.T)
-        return y + (0.7 * change).float()
+    lora, more = lora_file(tmp_path / "lora.safetensors", {TO_Q: (D, D)}, seed=4)
 
-    model = small.kitchen("qwen_image")
-    model.model.diffusion_model.get_submodule(TO_Q).register_forward_hook(scaled)
-    got = small.sample(apply(maker("qwen_image"), (path, 0.7), strict=True))
-    assert relative_error(got, small.sample(model)) < 1e-5
+    # The layer rounds its input, and so does what DoRA scales of its output.
+    def scaled(with_lora: float) -> Any:
+        def hook(module: Any, inputs: Any, y: torch.Tensor) -> torch.Tensor:
+            x, product = inputs[0].double(), y.double() - module.bias.double()
+            change = 0.7 * ((gain.T - 1) * product + gain.T * (x @ delta.T))
+            return y + (change + with_lora * x @ more[TO_Q].T).float()
+
+        return hook
+
+    for strength, stack in ((0.0, []), (0.4, [(lora, 0.4)])):
+        model = small.kitchen("qwen_image")
+        layer = model.model.diffusion_model.get_submodule(TO_Q)
+        layer.register_forward_hook(scaled(strength))
+        got = small.sample(apply(maker("qwen_image"), (path, 0.7), *stack, strict=True))
+        assert relative_error(got, small.sample(model)) < 1e-5
 
 
 def test_12_what_fused_operations_cannot_take_is_approximated_and_told(tmp_path: Path) -> None:
