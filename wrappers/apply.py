@@ -95,6 +95,8 @@ def apply_loras(
         _place(running, placement, mode)
         _refuse(placement, strict)
     branches = _branches(model, running, placements)
+    if strict and branches is not None and branches.notes:
+        raise ValueError(f"{'; '.join(branches.notes)}. Switch `strict` off to apply it so.")
     patched = model.clone()
     for placement in placements:
         changes = add_merged(patched, running.architecture, placement.merged, placement.strength)

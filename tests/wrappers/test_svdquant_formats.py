@@ -96,6 +96,8 @@ def test_12_what_fused_operations_cannot_take_is_approximated_and_told(tmp_path:
     limit, NUNCHAKU.limit = NUNCHAKU.limit, 64
     try:
         _, report = apply_loras(thin, [(path, 1.0)])
+        with pytest.raises(ValueError, match="low-rank approximation"):
+            apply_loras(thin, [(path, 1.0)], strict=True)
     finally:
         NUNCHAKU.limit = limit
     assert "1 layers take this stack only as a low-rank approximation" in report
