@@ -17,6 +17,10 @@ from torch import Tensor
 from .layers import GROUP
 from .packing import unpack_nibbles
 
+# What is added to the output of GELU before it is quantized, so that it is not negative: about the
+# least value of GELU, which is -0.16997.
+GELU_SHIFT = 0.171875
+
 
 class _PackedLinear:
     """What both kinds of layer have: nibbles in rows, and tensors that must fit to them."""
@@ -85,10 +89,22 @@ class SvdqLinear(_PackedLinear):
 
         It computes what the layer does but for the rounding of the layer's input.
         """
+        return self._residual() + self.proj_up.float() @ self.proj_down.float().t()
+
+    def dense_bias(self) -> Tensor | None:
+        """Return the bias that belongs to `dense`, ``[N]`` in float32.
+
+        That of a layer with unsigned input takes out what the shift of the input adds.
+        """
+        if self.bias is None or not self.act_unsigned:
+            return None if self.bias is None else self.bias.float()
+        return self.bias.float() + GELU_SHIFT * self._residual().sum(1)
+
+    def _residual(self) -> Tensor:
+        """What the quantized part multiplies the input with."""
         values = unpack_nibbles(self.weight, signed=True).float().unflatten(1, (-1, GROUP))
-        residual = (values * self.scale.float().t()[..., None]).flatten(1)
-        low_rank = self.proj_up.float() @ self.proj_down.float().t()
-        return residual / self.smooth_factor.float() + low_rank
+        scaled = (values * self.scale.float().t()[..., None]).flatten(1)
+        return scaled / self.smooth_factor.float()
 
     def first_ranks(self, rank: int) -> SvdqLinear:
         """Return the layer with the first `rank` ranks of its low-rank branch only."""

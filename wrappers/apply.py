@@ -110,6 +110,9 @@ def apply_loras(
     if branches is not None:
         size = branches.growth / 2**20
         notes = [f"the model grows by {size:.1f} MiB of low-rank factors", *branches.notes]
+        if branches.unfused:
+            number = len(branches.unfused)
+            notes.append(f"{number} fused operations run layer by layer, which takes longer")
     return patched, _report(placements, notes)
 
 

@@ -1,18 +1,9 @@
-"""LoRAs as a runtime branch beside a linear layer: `y += ((x Aᵀ)·s) Bᵀ`.
-
-The weight is not touched, so quantized weights lose nothing, and a changed strength is a changed
-vector. While a model samples, the class of each linear layer that a stack changes is replaced by a
-subclass whose `__call__` adds the branch. That keeps the module, its parameters, their names and
-`isinstance` as they are; it covers a `forward` that other packs have replaced; and `torch.compile`
-sees it, because its guards compare the types of modules.
-"""
+"""The branches of one stack on one model, and when they are on its modules."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,130 +11,28 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..lora.branch import Branch
-from ..svdquant.convert import MODULATION_CHUNKS
-from ..svdquant.packing import unpack_vector
+from .branch_layer import (
+    BranchLayer,
+    InterleavedLayer,
+    Layer,
+    PackedBiasLayer,
+    plain_call,
+    put,
+    take_off,
+)
 from .column_kinds import is_nunchaku_awq, is_nunchaku_svdq
 from .columns import NOTHING, OPTION, Columns, Wanted
-from .nunchaku import is_native
+from .nunchaku import Offload, is_native
 from .running_model import RunningModel
 from .split import approximations
+from .unfused import Unfused, UnsignedLayer, fused_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY = "vivace_lora"
-_LAYER = "_vivace_branch"
+_CHANGED = "_vivace_changed"  # on the network: modules that have a layer now
 _COMPILED = "torch.compile"  # the key of ComfyUI's own wrapper that compiles the network
-
-
-class BranchLayer:
-    """The branch of one linear layer, on the device where ComfyUI wants it.
-
-    The composed factors stay in host memory, where the composer keeps them for the next change;
-    what goes to the GPU is a copy, which unloading just drops.
-    """
-
-    __slots__ = ("branch", "host")
-
-    def __init__(self, branch: Branch) -> None:
-        self.host = branch
-        self.branch = branch
-
-    def move(self, device: torch.device) -> None:
-        """Bring the factors to a device; to the one they came from costs nothing."""
-        home = device == device_of(self.host)
-        self.branch = self.host if home else moved(self.host, device)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        """`y`, the output of `module` for `x`, with the branch added."""
-        branch = self.branch
-        a, b, s = branch.A, branch.B, branch.s
-        if branch.terms or a is None or b is None or s is None or a.device != x.device:
-            return self._add_any(x, y, module)
-        inner = torch.nn.functional.linear(x, a.to(x.dtype)) * s.to(x.dtype)
-        y = y + torch.nn.functional.linear(inner, b.to(x.dtype))
-        return y if branch.bias is None else y + branch.bias.to(y.dtype)
-
-    def _add_any(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        # ComfyUI may leave a part of a model in host memory when the GPU is short of it.
-        branch = self.branch
-        if device_of(branch) != x.device:
-            branch = moved(branch, x.device)
-
-        def linear(z: torch.Tensor) -> torch.Tensor:
-            product = y if z is x else self.output(plain_call(module, z))
-            bias = self.bias(module)
-            return product if bias is None else product - bias.to(product)
-
-        return y + branch.apply(x, linear).to(y.dtype)
-
-    def bias(self, module: Any) -> torch.Tensor | None:
-        """The module's bias in the order of the branch's rows."""
-        return module.bias
-
-    def output(self, y: torch.Tensor) -> torch.Tensor:
-        """The module's output in the order of the branch's rows."""
-        return y
-
-
-class PackedBiasLayer(BranchLayer):
-    """The branch of a nunchaku layer, whose bias is stored in the order of the kernels."""
-
-    def bias(self, module: Any) -> torch.Tensor | None:
-        return None if module.bias is None else unpack_vector(module.bias.detach())
-
-
-class InterleavedLayer(BranchLayer):
-    """The branch of a nunchaku modulation layer, whose rows are ``[dim, 6]``, not ``[6, dim]``."""
-
-    def bias(self, module: Any) -> torch.Tensor | None:
-        return None if module.bias is None else _planar(module.bias.detach())
-
-    def output(self, y: torch.Tensor) -> torch.Tensor:
-        return _planar(y)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        changed = super().__call__(x, _planar(y), module)
-        return changed.unflatten(-1, (MODULATION_CHUNKS, -1)).mT.flatten(-2)
-
-
-def _planar(rows: torch.Tensor) -> torch.Tensor:
-    return rows.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
-
-
-def layer_class(module: Any) -> type[BranchLayer]:
-    """How a branch is added to the output of a module."""
-    if is_nunchaku_awq(module):
-        return InterleavedLayer
-    return PackedBiasLayer if is_nunchaku_svdq(module) else BranchLayer
-
-
-def device_of(branch: Branch) -> torch.device:
-    """The device of a branch's tensors."""
-    for tensor in (branch.A, branch.bias):
-        if tensor is not None:
-            return tensor.device
-    delta: Any = branch.terms[0].delta
-    while hasattr(delta, "inner"):
-        delta = delta.inner
-    found = (getattr(delta, name, None) for name in ("A", "A1", "w1", "diff"))
-    first: Any = next(value for value in found if value is not None)
-    return first[0].device if isinstance(first, tuple) else first.device
-
-
-def moved(branch: Branch, device: torch.device) -> Branch:
-    """The branch with every tensor on a device."""
-    tensors = {
-        name: None if tensor is None else tensor.to(device, non_blocking=True)
-        for name, tensor in (
-            ("A", branch.A),
-            ("B", branch.B),
-            ("s", branch.s),
-            ("bias", branch.bias),
-        )
-    }
-    terms = tuple(replace(term, delta=term.delta.to(device)) for term in branch.terms)
-    return replace(branch, terms=terms, **tensors)
 
 
 class BranchSet(torch.nn.Module):
@@ -155,6 +44,7 @@ class BranchSet(torch.nn.Module):
         rows: the LoRAs and strengths that the branches were composed from.
         columns: what becomes more ranks of the model's own layers, by target.
         layers: what is added beside a module, by canonical path.
+        unfused: modules whose fused operation is undone, so that something can be beside.
         notes: what could not be kept exactly, in words.
     """
 
@@ -165,6 +55,7 @@ class BranchSet(torch.nn.Module):
         self.rows = rows
         self.place = torch.device("cpu")
         self.layers: dict[str, BranchLayer] = {}
+        self.unfused: dict[str, Unfused] = {}
         self.notes: list[str] = []
         self._running = weakref.ref(running)
         shares = running.shares(branches)
@@ -172,15 +63,26 @@ class BranchSet(torch.nn.Module):
         for path, branch in branches.items():
             share = shares.get(path)
             if share is None:
-                self.layers[path] = layer_class(running.module(path))(branch)
+                self._put_beside(path, branch, running)
                 continue
             if share.ranks is not None:
                 columns[path] = share.ranks
             for member, rest in share.beside.items():
-                self.layers[member] = layer_class(running.module(member))(rest)
+                self._put_beside(member, rest, running)
         self.columns = Wanted(columns)
         running.columns.check(self.columns)
         self.notes = approximations(shares)
+
+    def _put_beside(self, path: str, branch: Branch, running: RunningModel) -> None:
+        module = running.module(path)
+        self.layers[path] = layer_of(module, branch)
+        parent = fused_parent(path) if is_nunchaku_svdq(module) else None
+        if parent is None or parent in self.unfused:
+            return
+        self.unfused[parent] = Unfused()
+        second = f"{parent}.net.2"
+        if second not in self.layers and getattr(running.module(second), "act_unsigned", False):
+            self.layers[second] = UnsignedLayer()
 
     @property
     def growth(self) -> int:
@@ -235,12 +137,39 @@ def install(model: ModelPatcher) -> None:
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
     running.columns.reconcile(branches.columns)
-    installed = model.model.diffusion_model.__dict__.setdefault(_LAYER, [])
-    for path, layer in branches.layers.items():
-        module: Any = running.module(path)
-        installed.append(module)
-        module.__class__ = with_branch(type(module))
-        module.__dict__[_LAYER] = layer
+    changed = model.model.diffusion_model.__dict__.setdefault(_CHANGED, [])
+    for module, layer in _places(branches, running):
+        changed.append(module)
+        put(module, layer)
+
+
+def _places(branches: BranchSet, running: RunningModel) -> Iterator[tuple[Any, Layer]]:
+    """Each module that gets a layer: where blocks are offloaded, one of the copies that run."""
+    copies: dict[Any, ByBlock] = {}
+    for path, layer in (*branches.layers.items(), *branches.unfused.items()):
+        place = running.offload.copy_of(path) if running.offload else None
+        if running.offload is None or place is None:
+            yield running.module(path), layer
+        else:
+            block, module = place
+            copies.setdefault(module, ByBlock(running.offload)).layers[block] = layer
+    yield from copies.items()
+
+
+class ByBlock:
+    """The layers of a module in a copy of a block, which runs for many blocks."""
+
+    def __init__(self, offload: Offload) -> None:
+        self.layers: dict[int, Layer] = {}
+        self._offload = offload
+
+    def product(self, module: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        layer = self.layers.get(self._offload.block)
+        return (plain_call if layer is None else layer.product)(module, x, *args, **kwargs)
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
+        layer = self.layers.get(self._offload.block)
+        return y if layer is None else layer(x, y, module)
 
 
 def remove(model: ModelPatcher) -> None:
@@ -257,23 +186,17 @@ def remove(model: ModelPatcher) -> None:
 
 def _remove_layers(model: ModelPatcher) -> None:
     # It does not matter whose they are: nothing may be left for the next patcher of the model.
-    for module in model.model.diffusion_model.__dict__.pop(_LAYER, ()):
-        if module.__dict__.pop(_LAYER, None) is not None:
-            module.__class__ = type(module).__base__
+    for module in model.model.diffusion_model.__dict__.pop(_CHANGED, ()):
+        take_off(module)
+    offload = RunningModel.of(model).offload
+    for module in offload.copies() if offload else ():  # made anew while layers were on block 0
+        take_off(module)
 
 
-@lru_cache(maxsize=64)
-def with_branch(cls: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    """A subclass of a linear layer's class whose calls add the module's branch."""
-
-    def __call__(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: N807
-        y = cls.__call__(self, x, *args, **kwargs)
-        return self.__dict__[_LAYER](x, y, self)
-
-    return type(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
-
-
-def plain_call(module: Any, x: torch.Tensor) -> torch.Tensor:
-    """The layer's own output, without its branch."""
-    bare: Any = type(module).__base__
-    return bare.__call__(module, x)
+def layer_of(module: Any, branch: Branch) -> BranchLayer:
+    """How a branch is added to the output of a module."""
+    if is_nunchaku_awq(module):
+        return InterleavedLayer(branch)
+    if not is_nunchaku_svdq(module):
+        return BranchLayer(branch)
+    return (UnsignedLayer if module.act_unsigned else PackedBiasLayer)(branch)

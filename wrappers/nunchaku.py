@@ -13,7 +13,7 @@ import torch
 from ..lora.branch import Branch
 from .column_kinds import ColumnTarget
 
-_BLOCK = re.compile(r"(.+?)\.\d+\.(.+)")
+_BLOCK = re.compile(r"(?P<blocks>.+?)\.(?P<index>\d+)\.(?P<leaf>.+)")
 
 
 class Offload:
@@ -31,6 +31,30 @@ class Offload:
     def on(self) -> bool:
         """Whether blocks are offloaded at present."""
         return bool(getattr(self._network(), "offload", False))
+
+    @property
+    def block(self) -> int:
+        """The number of the block that runs now."""
+        network: Any = self._network()
+        return network.offload_manager.current_block_idx
+
+    def copy_of(self, path: str) -> tuple[int, Any] | None:
+        """The block of a module and the module that runs in its place; None if it runs itself."""
+        network: Any = self._network()
+        match = _BLOCK.fullmatch(path)
+        if match is None or not self.on:
+            return None
+        index = int(match["index"])
+        manager = network.offload_manager
+        if index < manager.num_blocks_on_gpu:
+            return None
+        return index, manager.get_block(index).get_submodule(match["leaf"])
+
+    def copies(self) -> list[torch.nn.Module]:
+        """The modules of the block copies."""
+        network: Any = self._network()
+        blocks = network.offload_manager.buffer_blocks if self.on else ()
+        return [module for block in blocks for module in block.modules()]
 
     def rebuild(self) -> None:
         """Make the block copies anew, with the settings that they were made with."""
@@ -87,7 +111,7 @@ def even_ranks(wanted: Mapping[str, Branch]) -> dict[str, int]:
 
 def _leaf(path: str) -> str | None:
     match = _BLOCK.fullmatch(path)
-    return None if match is None else "*.".join(match.groups())
+    return None if match is None else f"{match['blocks']}.*.{match['leaf']}"
 
 
 def _empty(target: ColumnTarget) -> Branch:

@@ -12,10 +12,12 @@ from comfy.model_management import get_torch_device
 from ..lora.architecture import Architecture, qwen_image, standard, z_image
 from ..lora.branch import Branch
 from ..lora.compose import EXPAND_RANK, Composer
+from .column_kinds import NUNCHAKU
 from .column_targets import column_targets, dense_weight
 from .columns import Columns
 from .nunchaku import is_native, merges_nothing, offload_of
 from .split import Share, share_out
+from .unfused import fused_parent, stock_class
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -144,10 +146,11 @@ class RunningModel:
         members = {path: (0, branch.shape[0])}
         if blocks is not None and len(target.modules) > 1:
             members = {block.module: (block.start, block.stop) for block in blocks}
-        offloaded = self.offload is not None and self.offload.on
+        parent = fused_parent(path) if target.kind is NUNCHAKU else None
+        only_ranks = parent is not None and stock_class(self.module(parent)) is None
         return share_out(
             branch, target, self.columns.base_rank(path), members,
-            offloaded=offloaded, weights=self.base_weight, device=get_torch_device(),
+            only_ranks=only_ranks, weights=self.base_weight, device=get_torch_device(),
         )  # fmt: skip
 
     def base_weight(self, path: str) -> torch.Tensor:

@@ -1,13 +1,12 @@
 """How the branch of a layer is shared out: more ranks for the layer, and what is added beside it.
 
-Some layers can only take ranks: fused operations read their factors and never call them, or blocks
-run as copies. What has no exact low-rank form of the size that fits is approximated there, and the
-relative error of that is told.
+A layer that fused operations compute without calling it, and that cannot be computed otherwise, can
+only take ranks. What has no exact low-rank form of the size that fits is approximated there, and
+where there are more ranks than fit; the relative error of that is told.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -19,11 +18,8 @@ from ..lora.branch import Branch
 from ..lora.delta import LowRank
 from ..lora.dora import ResolvedDora
 from ..lora.fusion import recompress
-from .column_kinds import NUNCHAKU, RANK_STEP, ColumnTarget
+from .column_kinds import RANK_STEP, ColumnTarget
 
-# Layers of Nunchaku's models that fused operations compute: both linears of a GELU MLP, and the
-# projection to Q, K and V with norms and rotation.
-_FUSED = re.compile(r".*(_mlp\.net\.(0\.proj|2)|attention\.qkv)")
 _EXTRA = 8  # directions of the random projection beyond the rank wanted
 _ITERATIONS = 4
 _NEGLIGIBLE = 1e-5
@@ -50,7 +46,7 @@ class Share:
 
 def share_out(
     branch: Branch, target: ColumnTarget, base: int, members: Mapping[str, tuple[int, int]],
-    *, offloaded: bool, weights: Weights, device: torch.device,
+    *, only_ranks: bool, weights: Weights, device: torch.device,
 ) -> Share:  # fmt: skip
     """Decide for one target.
 
@@ -59,7 +55,7 @@ def share_out(
         target: the layer or layers.
         base: ranks that the layer has without LoRAs.
         members: rows of each module of the target, by path.
-        offloaded: whether the layer may run as a copy of another.
+        only_ranks: whether the layer is not called, so that nothing can be beside it.
         weights: returns the weight of a target, for DoRA.
         device: where to approximate.
     """
@@ -70,7 +66,6 @@ def share_out(
     fits = room is None or _padded(branch.rank) <= room
     beside = {path: rest for path, rows in members.items() if (rest := _rest(branch, *rows, path))}
     dora = any(isinstance(term.delta, ResolvedDora) for term in branch.terms)
-    only_ranks = offloaded or (target.kind is NUNCHAKU and _FUSED.fullmatch(target.path))
     if dora and not only_ranks:
         # DoRA scales what the layer computes without LoRAs, so none may be part of the layer.
         whole = {path: _rows(branch, *rows, path) for path, rows in members.items()}

@@ -111,9 +111,11 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 def untouched(model: Any) -> bool:
     """Whether nothing of ours is left on the shared modules."""
     network = model.model.diffusion_model
-    return "_vivace_branch" not in network.__dict__ and not any(
+    manager = getattr(network, "offload_manager", None)
+    copies = torch.nn.ModuleList(manager.buffer_blocks if manager else ())
+    return "_vivace_changed" not in network.__dict__ and not any(
         "_vivace_branch" in module.__dict__ or "__call__" in type(module).__dict__
-        for module in network.modules()
+        for module in (*network.modules(), *copies.modules())
         if isinstance(module, torch.nn.Module) and type(module).__module__.startswith("comfy")
     )
 

@@ -76,6 +76,8 @@ def nunchaku(family: str, offload: bool = False, rank: int = 32) -> Any:
         for group in (network.layers, network.noise_refiner, network.context_refiner):
             for block in group:
                 block.attention.__class__ = _fused_attention(type(block.attention))
+                block.attention.__dict__.pop("qk_norm", None)
+                block.attention.register_forward_pre_hook(_pack_angles)
                 block.feed_forward.__class__ = FusedSwiGlu
                 for name in ("w1", "w3"):
                     del block.feed_forward._modules[name]
@@ -118,14 +120,14 @@ class Modulation(nn.Sequential):
         return planar.flatten(-2)
 
 
-class FusedMlp(nn.Module):
-    """Computes both linears in one fused operation, which calls neither."""
+@lru_cache(maxsize=4)
+def _fused_mlp(cls: type) -> type:
+    """A feed-forward network of both linears in one fused operation, which calls neither."""
 
-    net: Any
-
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        """``[B, S, dim]``."""
+    def forward(self: Any, x: Tensor) -> Tensor:
         return double.fused_gelu_mlp(x.contiguous(), self.net[0].proj, self.net[2])
+
+    return type("NunchakuFeedForward", (cls,), {"forward": forward})
 
 
 class FusedSwiGlu(nn.Module):
@@ -142,7 +144,7 @@ class FusedSwiGlu(nn.Module):
 
 def _prepare_block(block: Any) -> None:
     block.img_mod.__class__ = block.txt_mod.__class__ = Modulation
-    block.img_mlp.__class__ = block.txt_mlp.__class__ = FusedMlp
+    block.img_mlp.__class__ = block.txt_mlp.__class__ = _fused_mlp(type(block.img_mlp))
     for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"):
         del block.attn._modules[name]
     block.attn.__class__ = _split_attention(type(block.attn))
@@ -163,9 +165,20 @@ def _split_attention(cls: type) -> type:
     return type("NunchakuAttention", (cls,), {n: third(*where) for n, where in names.items()})
 
 
+class _Packed(tuple):
+    """Angles of the rotation as the kernel reads them, and nothing else can."""
+
+
+def _pack_angles(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*args[:2], _Packed((args[2],)), *args[3:])
+
+
 @lru_cache(maxsize=4)
 def _fused_attention(cls: type) -> type:
-    """Attention that reads the factors of its `qkv`, and never calls it."""
+    """Attention that reads the factors of its `qkv`, and never calls it.
+
+    Its constructor is not that of the class it derives from, so it has no `qk_norm`.
+    """
 
     class Uncalled(nn.Module):
         def __init__(self, layer: Any) -> None:
@@ -178,13 +191,15 @@ def _fused_attention(cls: type) -> type:
             y = layer.forward_quant(*layer.quantize(rows.contiguous()))[: len(rows)]
             return y.view(*x.shape[:-1], -1)
 
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: Any, x: Tensor, mask: Any, angles: Any, *args: Any, **kwargs: Any) -> Any:
+        assert isinstance(angles, _Packed), "the kernel reads packed angles"
         layer = self._modules["qkv"]
-        self._modules["qkv"] = Uncalled(layer)
+        self._modules["qkv"], self.qk_norm = Uncalled(layer), True
         try:
-            return cls.forward(self, *args, **kwargs)
+            return cls.forward(self, x, mask, angles[0], *args, **kwargs)
         finally:
             self._modules["qkv"] = layer
+            del self.qk_norm
 
     return type("NunchakuZImageAttention", (cls,), {"forward": forward})
 

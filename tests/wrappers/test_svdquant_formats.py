@@ -67,42 +67,6 @@ def test_12_dora_is_the_change_that_it_defines(maker: Any, tmp_path: Path) -> No
         assert relative_error(got, small.sample(model)) < 1e-5
 
 
-def test_12_what_fused_operations_cannot_take_is_approximated_and_told(tmp_path: Path) -> None:
-    from vivace.wrappers.apply import apply_loras
-
-    module = "transformer_blocks.0.img_mlp.net.2"
-    down, up = random(4, 4 * D, seed=1) / 32, random(D, 4, seed=2) / 2
-    magnitude = random(D, 1, seed=3).abs() + 0.5
-    path = tmp_path / "dora.safetensors"
-    stem = f"diffusion_model.{module}"
-    save_file(
-        {
-            f"{stem}.lora_A.weight": down,
-            f"{stem}.lora_B.weight": up,
-            f"{stem}.dora_scale": magnitude,
-        },
-        path,
-    )
-    weight = tiny.weight_of(small.dense("qwen_image"), f"{module}.weight").double()
-    changed = weight + up.double() @ down.double()
-    delta = magnitude.double() * changed / changed.norm(dim=1, keepdim=True) - weight
-    patched, report = apply_loras(small.nunchaku("qwen_image"), [(path, 1.0)])
-    # 256 outputs: every change has a form of rank 256.
-    assert relative_error(small.sample(patched), with_hook(module, delta)) < 1e-4
-    assert "approximation" not in report
-    thin = small.nunchaku("qwen_image")
-    from vivace.wrappers.column_kinds import NUNCHAKU
-
-    limit, NUNCHAKU.limit = NUNCHAKU.limit, 64
-    try:
-        _, report = apply_loras(thin, [(path, 1.0)])
-        with pytest.raises(ValueError, match="low-rank approximation"):
-            apply_loras(thin, [(path, 1.0)], strict=True)
-    finally:
-        NUNCHAKU.limit = limit
-    assert "1 layers take this stack only as a low-rank approximation" in report
-
-
 def test_12_rotations_are_reported(tmp_path: Path) -> None:
     from vivace.wrappers.apply import apply_loras
 
