@@ -7,19 +7,17 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from time import perf_counter
-from types import FunctionType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from .encoder_graph import TowerGeometry, encode_frames
+from .graph_compiler import Backend, call_graph, compile_whole, failure_reason, warm_up
 from .grid_tables import GridTables
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 8
-# On CUDA the first run compiles, the second records a CUDA graph, and only the third is fast.
-_CUDA_WARMUP_RUNS = 2
 
 
 class GraphKey(NamedTuple):
@@ -52,9 +50,7 @@ class CompiledGraphs:
         backend: of `torch.compile`.
     """
 
-    def __init__(
-        self, limit: int = DEFAULT_LIMIT, backend: str | Callable[..., Any] = "inductor"
-    ) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, backend: Backend = "inductor") -> None:
         self.graphs: dict[GraphKey, Graph] = {}
         self.failures: dict[Hashable, str] = {}
         self._limit = limit
@@ -93,7 +89,9 @@ class CompiledGraphs:
                     key, tower, geometry, pixel_values, tables
                 )
                 graph.runs += 1
-                return _call(graph.function, tower, geometry, pixel_values, tables)
+                return call_graph(
+                    graph.function, pixel_values.device, tower, geometry, pixel_values, tables
+                )
             except Exception as error:  # noqa: BLE001  (compilers fail in any way they like)
                 self._fail(key, error)
                 return None
@@ -114,56 +112,19 @@ class CompiledGraphs:
     ) -> Graph:
         if len(self.graphs) >= self._limit:
             del self.graphs[next(other for other in self.graphs if other.tower != key.tower)]
-        on_cuda = pixel_values.device.type == "cuda"
+        device = pixel_values.device
         started = perf_counter()
-        graph = Graph(
-            torch.compile(
-                _fresh_function(),
-                fullgraph=True,
-                dynamic=False,
-                backend=self._backend,
-                mode="reduce-overhead" if on_cuda and self._backend == "inductor" else None,
-            )
-        )
-        for _ in range(_CUDA_WARMUP_RUNS if on_cuda else 1):
-            _call(graph.function, tower, geometry, pixel_values, tables)
-        if on_cuda:
-            torch.cuda.synchronize(pixel_values.device)
+        graph = Graph(compile_whole(encode_frames, device, self._backend))
+        warm_up(graph.function, device, tower, geometry, pixel_values, tables)
         graph.warmup_seconds = perf_counter() - started
         self.graphs[key] = graph
         return graph
 
     def _fail(self, key: GraphKey, error: Exception) -> None:
-        cause = getattr(error, "inner_exception", error)  # what a backend of torch.compile raised
-        reason = str(cause).strip().partition("\n")[0] or "no reason given"
-        self.failures[key.tower] = f"compiling failed ({type(cause).__name__}: {reason})"
+        reason = self.failures[key.tower] = failure_reason(error)
         for other in [other for other in self.graphs if other.tower == key.tower]:
             del self.graphs[other]
         logger.warning("The vision encoder runs without torch.compile: %s", reason)
 
 
 GRAPHS = CompiledGraphs()
-
-
-def _call(
-    function: Callable[..., torch.Tensor],
-    tower: torch.nn.Module,
-    geometry: TowerGeometry,
-    pixel_values: torch.Tensor,
-    tables: GridTables,
-) -> torch.Tensor:
-    if pixel_values.device.type != "cuda":
-        return function(tower, geometry, pixel_values, tables)
-    torch.compiler.cudagraph_mark_step_begin()
-    # The next replay of a CUDA graph overwrites what this one returns.
-    return function(tower, geometry, pixel_values, tables).clone()
-
-
-def _fresh_function() -> Callable[..., torch.Tensor]:
-    """Copy `encode_frames` with a code object of its own.
-
-    Compiled variants are kept per code object: up to a limit, found by trying them in turn, and for
-    as long as it lives. With its own one, each graph is found at once and can be dropped.
-    """
-    code = encode_frames.__code__.replace()
-    return FunctionType(code, encode_frames.__globals__, encode_frames.__name__)

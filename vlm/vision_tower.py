@@ -16,9 +16,9 @@ import torch
 
 from .compiled import GRAPHS, CompiledGraphs, GraphKey
 from .encoder_graph import TowerGeometry, encode_frames
+from .graph_compiler import COMPILE_MODES
 from .grid_tables import GridTables, grid_tables
 
-COMPILE_MODES = ("auto", "on", "off")
 # Patches per run of the encoder: eight images of `ultra` at 14 pixels a patch.
 PATCH_BUDGET = 8 * 4096
 _TABLES_KEPT = 32
