@@ -79,6 +79,7 @@ class AnswerReader:
     Attributes:
         tokens: all token ids so far, without the one that ended the answer.
         finish_reason: None while it goes on.
+        most_tokens: bound on the number of tokens.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class AnswerReader:
         added = tokenizer.get_added_vocab()
         open_id, close_id = added.get(OPEN), added.get(CLOSE)
         self._splitter: TokenSplitter | ThinkingBudget | None = None
-        self._limit = self._total_limit = settings.max_new_tokens
+        self._limit = self.most_tokens = settings.max_new_tokens
         self._has_budget = False
         if open_id is None or close_id is None:
             return
@@ -112,7 +113,7 @@ class AnswerReader:
             settings.thinking_budget, open_id, close_id, closing, opened
         )
         self._has_budget = True
-        self._total_limit += settings.thinking_budget + len(closing)
+        self.most_tokens += settings.thinking_budget + len(closing)
 
     @property
     def text(self) -> str:
@@ -147,7 +148,7 @@ class AnswerReader:
             pieces.append(Piece("answer", self._answer.push(token)))
         if self._answer.stopped:
             pieces += self._finish("stop")
-        elif self._counted >= self._limit or len(self.tokens) >= self._total_limit:
+        elif self._counted >= self._limit or len(self.tokens) >= self.most_tokens:
             pieces += self._finish("length")
         return [piece for piece in pieces if piece.text]
 

@@ -14,6 +14,8 @@ class EngineReport:
     Attributes:
         computed_tokens: of the prompt's tokens, those not taken from kept beginnings.
         new_tokens: tokens written, those that ended an answer included.
+        decode_ms: without `decode_warmup_ms`, which compiling took.
+        decode_eager_reason: why decoding was not compiled; None if it was.
     """
 
     images: EmbedReport
@@ -22,6 +24,8 @@ class EngineReport:
     new_tokens: int
     prefill_ms: float
     decode_ms: float
+    decode_warmup_ms: float
+    decode_eager_reason: str | None
 
     @property
     def tokens_per_second(self) -> float:
@@ -39,6 +43,7 @@ class EngineReport:
             "encode": times.encode,
             "compile": times.compile,
             "prefill": self.prefill_ms,
+            "compile decoding": self.decode_warmup_ms,
             "decode": self.decode_ms,
         }
         always = ("prefill", "decode")
@@ -54,4 +59,12 @@ class EngineReport:
         reused = self.prompt_tokens - self.computed_tokens
         lines.append(f"- prompt: {self.prompt_tokens} tokens, {reused} of them kept from before")
         lines.append(f"- answer: {self.new_tokens} tokens, {self.tokens_per_second:.1f} per second")
+        lines.append(f"- decode: {self._decode_kind()}")
         return "\n".join(lines) + "\n"
+
+    def _decode_kind(self) -> str:
+        if self.decode_eager_reason is not None:
+            return f"eager ({self.decode_eager_reason})"
+        if self.decode_warmup_ms:
+            return f"compiled, warm-up {self.decode_warmup_ms:.0f} ms"
+        return "compiled"

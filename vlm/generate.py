@@ -11,9 +11,11 @@ import torch
 
 from .answer_reader import AnswerReader, FinishReason, GenerationSettings
 from .chat_prompt import Prompt
+from .decode_graphs import DECODE_GRAPHS, DecodeGraphs
 from .language_model import LanguageModel
-from .prefill import Prefilled, step
+from .prefill import Prefilled
 from .sampling import Sampler
+from .stepper import Stepper
 from .thinking import Piece
 
 
@@ -38,11 +40,15 @@ class DecodeReport:
 
     Attributes:
         new_tokens: of all sequences together, those that ended an answer included.
-        milliseconds: from the first token on.
+        milliseconds: from the first token on, without compiling.
+        warmup_ms: what compiling took.
+        eager_reason: why the last step was not compiled; None if it was.
     """
 
     new_tokens: int
     milliseconds: float
+    warmup_ms: float
+    eager_reason: str | None
 
     @property
     def tokens_per_second(self) -> float:
@@ -58,6 +64,9 @@ def generate(
     eos_ids: Collection[int],
     on_piece: Callable[[int, Piece], None] = lambda index, piece: None,
     interrupt: Callable[[], None] = lambda: None,
+    *,
+    compile_mode: str = "auto",
+    graphs: DecodeGraphs = DECODE_GRAPHS,
 ) -> tuple[list[Generated], DecodeReport]:
     """Continue each prompt until its answer ends. Keys and values are given back at the end.
 
@@ -66,6 +75,7 @@ def generate(
         settings: of each prompt.
         on_piece: is given the number of the prompt and each piece of text as it is complete.
         interrupt: is called before each token, and may raise.
+        compile_mode, graphs: as `Stepper` takes them.
 
     Raises:
         RuntimeError: the model computes no numbers, as half precision overflows do.
@@ -79,7 +89,9 @@ def generate(
         Sampler(own.sampling, prompt.ids, state.logits.device)
         for prompt, own in zip(prompts, settings, strict=True)
     ]
-    taken = new_tokens = 0
+    most = max(reader.most_tokens for reader in readers)
+    stepper = Stepper(language, state, most, compile_mode, graphs)
+    new_tokens = 0
     try:
         while True:
             interrupt()
@@ -93,16 +105,16 @@ def generate(
                     on_piece(index, piece)
             if all(reader.finish_reason is not None for reader in readers):
                 break
-            step(language, state, torch.tensor(tokens, device=language.device), taken)
-            taken += 1
+            stepper.step(tokens)
     finally:
-        state.release()
+        stepper.close()
     answers = [
         Generated(reader.text, reader.thinking, tuple(reader.tokens), reader.finish_reason)
         for reader in readers
         if reader.finish_reason is not None
     ]
-    return answers, DecodeReport(new_tokens, (perf_counter() - started) * 1000)
+    took = (perf_counter() - started) * 1000 - stepper.warmup_ms
+    return answers, DecodeReport(new_tokens, took, stepper.warmup_ms, stepper.eager_reason)
 
 
 def _choose(

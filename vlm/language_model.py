@@ -35,10 +35,9 @@ class LanguageModel:
         base: Any = getattr(model, "model", model)
         self.decoder: Any = getattr(base, "language_model", None)
         self._rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
-        self.takes_deepstack = (
-            self.decoder is not None
-            and "deepstack_visual_embeds" in inspect.signature(self.decoder.forward).parameters
-        )
+        text: Any = model if self.decoder is None else self.decoder
+        self._taken = frozenset(inspect.signature(text.forward).parameters)
+        self.takes_deepstack = "deepstack_visual_embeds" in self._taken
 
     @property
     def device(self) -> torch.device:
@@ -111,17 +110,19 @@ class LanguageModel:
         cache: Any,
         visual: torch.Tensor | None = None,
         deepstack: list[torch.Tensor] | None = None,
+        slots: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Continue the sequences of `cache`, which grows; return the logits of the last tokens.
+        """Continue the sequences of `cache`; return the logits of the last tokens.
 
         Args:
             embeddings: `[batch, tokens, dim]`.
             positions: `[3, batch, tokens]` int64, for rotary embedding.
             text_positions: `[batch, tokens]` int64, the place of each token in its sequence.
             mask: `[batch, tokens of the cache and new ones]` int64, 0 where there is padding; None
-                where there is none.
+                where there is none; or what is added to attention, `[batch, 1, tokens, slots]`.
             visual: `[batch, tokens]` bool, where deepstack features are added.
             deepstack: features `[visual tokens, dim]` for the first layers.
+            slots: `[tokens]` int64, where a static cache puts them; None for a cache that grows.
 
         Returns:
             `[batch, vocabulary]` float32.
@@ -132,8 +133,11 @@ class LanguageModel:
             "past_key_values": cache,
             "use_cache": True,
         }
+        # Where transformers does not take it, static caches count for themselves.
+        if slots is not None and "cache_position" in self._taken:
+            given["cache_position"] = slots
         if self.decoder is None:
-            if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            if "logits_to_keep" in self._taken:
                 given["logits_to_keep"] = 1
             return self.model(position_ids=text_positions, **given).logits[:, -1].float()
         if deepstack:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .graph_compiler import COMPILE_MODES
+
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -34,6 +36,7 @@ class LoadOptions:
         attention: "auto" leaves the choice to transformers.
         device: to load to.
         compile_vision: as `VisionTower` takes it.
+        compile_decode: as `Stepper` takes it.
 
     Raises:
         ValueError: an unknown choice.
@@ -44,12 +47,14 @@ class LoadOptions:
     attention: str = "auto"
     device: str = "cpu"
     compile_vision: str = "auto"
+    compile_decode: str = "auto"
 
     def __post_init__(self) -> None:
         for name, choices in (
             ("dtype", tuple(DTYPES)),
             ("quantization", QUANTIZATIONS),
             ("attention", ATTENTIONS),
+            ("compile_decode", COMPILE_MODES),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} {getattr(self, name)!r} is none of {', '.join(choices)}")

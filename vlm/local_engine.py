@@ -130,6 +130,8 @@ class LocalEngine:
             self.model.eos_ids,
             on_piece,
             interrupt,
+            compile_mode=self.model.compile_decode,
+            graphs=self.model.decode_graphs,
         )
         report = EngineReport(
             embedded.report,
@@ -138,6 +140,8 @@ class LocalEngine:
             new_tokens=decoded.new_tokens,
             prefill_ms=prefill_ms,
             decode_ms=decoded.milliseconds,
+            decode_warmup_ms=decoded.warmup_ms,
+            decode_eager_reason=decoded.eager_reason,
         )
         return [
             self._reply(prompt, answer, report)

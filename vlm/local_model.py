@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .chat_prompt import ChatPrompts
+from .decode_graphs import DECODE_GRAPHS, DecodeGraphs
 from .embed import ModelIdentity
 from .language_model import LanguageModel
 from .load_options import LoadError, LoadOptions, from_pretrained_options
@@ -39,7 +40,7 @@ class LocalModel:
         model: of one of transformers' Auto classes, with a head.
         tower: None for a model without vision.
         pixel_format: of the tower.
-        chat_template: None for the tokenizer's own.
+        compile_decode, decode_graphs: as `Stepper` takes them.
 
     Attributes:
         language: the model without its vision tower.
@@ -57,6 +58,8 @@ class LocalModel:
         *,
         movable: bool = True,
         key: ModelKey | None = None,
+        compile_decode: str = "auto",
+        decode_graphs: DecodeGraphs = DECODE_GRAPHS,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -65,6 +68,8 @@ class LocalModel:
         self.pixel_format = pixel_format
         self.movable = movable
         self.key = key
+        self.compile_decode = compile_decode
+        self.decode_graphs = decode_graphs
         self.language = LanguageModel(model)
         self.eos_ids = _eos_ids(model, tokenizer)
         self.prompts = ChatPrompts(tokenizer)
@@ -108,6 +113,7 @@ class LocalModel:
         """
         if not self.movable:
             raise LoadError("A quantized model cannot be moved. Drop it and load it again")
+        self.decode_graphs.clear(self.model)  # they lie where the model lay
         self.model.to(device)
 
 
@@ -142,6 +148,7 @@ def load_model(path: Path, options: LoadOptions) -> LocalModel:
         pixel_format,
         movable="quantization_config" not in given,
         key=model_key(checked, options),
+        compile_decode=options.compile_decode,
     )
 
 

@@ -221,9 +221,9 @@ def test_the_cache_is_given_back_after_an_answer(monkeypatch: pytest.MonkeyPatch
     states: list[Any] = []
     real = generate_module.generate
 
-    def kept(*arguments: Any) -> Any:
+    def kept(*arguments: Any, **named: Any) -> Any:
         states.append(arguments[3])
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr("vivace.vlm.local_engine.generate", kept)
     LocalEngine(text_model()).answer(request(max_new_tokens=2))

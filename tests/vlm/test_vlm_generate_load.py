@@ -71,7 +71,7 @@ def test_a_plain_language_model(tmp_path: Path) -> None:
 
 def test_dtypes_sizes_and_keys(folder: Path) -> None:
     full = load_model(folder, FULL)
-    half = load_model(folder, LoadOptions(attention="eager"))
+    half = load_model(folder, LoadOptions(attention="eager", compile_decode="off"))
     assert half.tower is not None
     assert full.tower is not None
     assert (half.tower.dtype, full.tower.dtype) == (torch.bfloat16, torch.float32)
@@ -91,6 +91,8 @@ def test_dtypes_sizes_and_keys(folder: Path) -> None:
     for changed in ({"dtype": "float16"}, {"quantization": "8-bit"}, {"attention": "sdpa"}):
         assert model_key(checked, replace(FULL, **changed)) != full.key
     assert model_key(checked, replace(FULL, compile_vision="on")) == full.key
+    assert model_key(checked, replace(FULL, compile_decode="on")) == full.key
+    assert (full.compile_decode, half.compile_decode) == ("auto", "off")
     config: Any = half.model.config
     assert config._attn_implementation == "eager"
     assert not any(parameter.requires_grad for parameter in full.model.parameters())
@@ -224,7 +226,8 @@ def test_a_quantized_tower_is_refused(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "choice", [{"dtype": "int8"}, {"quantization": "2-bit"}, {"attention": "fast"}]
+    "choice",
+    [{"dtype": "int8"}, {"quantization": "2-bit"}, {"attention": "fast"}, {"compile_decode": "x"}],
 )
 def test_unknown_choices(choice: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="is none of"):
