@@ -56,17 +56,27 @@ class DecodeGraph:
 
     Attributes:
         nbytes: of the buffers.
-        warmup_ms: what compiling took.
-        runs: how often it ran since.
+        runs: how often it ran, without warming up.
     """
 
     key: DecodeKey
     function: Callable[..., torch.Tensor]
     static: StaticCache
     nbytes: int
-    warmup_ms: float = 0.0
     runs: int = 0
     busy: bool = False
+
+
+class Loan(NamedTuple):
+    """A graph, or the reason why there is none.
+
+    Attributes:
+        warmup_ms: what compiling took, also where it failed.
+    """
+
+    graph: DecodeGraph | None
+    reason: str | None = None
+    warmup_ms: float = 0.0
 
 
 class DecodeGraphs:
@@ -106,8 +116,8 @@ class DecodeGraphs:
 
     def borrow(
         self, language: LanguageModel, state: Prefilled, key: DecodeKey, tokens: Sequence[int]
-    ) -> DecodeGraph | str:
-        """Return the graph, filled with what was read and compiled if need be; or why not.
+    ) -> Loan:
+        """Lend the graph, filled with what was read and compiled if need be.
 
         Args:
             tokens: of the first step.
@@ -115,23 +125,23 @@ class DecodeGraphs:
         nbytes = static_nbytes(state.cache, key.length)
         with self._lock:
             self._watch(language)
+            reason = self._refusal(key, nbytes)
+            if reason is not None:
+                return Loan(None, reason)
+            started = perf_counter()
             graph = self.graphs.get(key)
-            if key.model in self.failures:
-                return self.failures[key.model]
-            if graph is not None and graph.busy:
-                return "another answer uses the static cache"
-            if nbytes > self._nbytes:
-                return f"a static cache of {key.length} tokens would take {nbytes >> 20} MiB"
+            compiles = graph is None
             try:
                 with _plain_mode():
                     if graph is None:
                         graph = self._compile(language, state, key, tokens, nbytes)
+                    warmup_ms = (perf_counter() - started) * 1000 if compiles else 0.0
                     graph.static.fill(state)
             except Exception as error:  # noqa: BLE001  (compilers fail in any way they like)
-                return self.fail(key, error)
+                return Loan(None, self.fail(key, error), (perf_counter() - started) * 1000)
             graph.busy = True
             self.graphs.move_to_end(key)
-            return graph
+            return Loan(graph, None, warmup_ms)
 
     def run(
         self, graph: DecodeGraph, language: LanguageModel, tokens: Sequence[int], taken: int
@@ -176,6 +186,15 @@ class DecodeGraphs:
         """Forget graphs and failures of a model, or all of them, such as when it is moved."""
         self._forget(None if model is None else id(model))
 
+    def _refusal(self, key: DecodeKey, nbytes: int) -> str | None:
+        if key.model in self.failures:
+            return self.failures[key.model]
+        if key in self.graphs and self.graphs[key].busy:
+            return "another answer uses the static cache"
+        if nbytes > self._nbytes:
+            return f"a static cache of {key.length} tokens would take {nbytes >> 20} MiB"
+        return None
+
     def _compile(
         self,
         language: LanguageModel,
@@ -189,14 +208,12 @@ class DecodeGraphs:
             or sum(other.nbytes for other in self.graphs.values()) + nbytes > self._nbytes
         ):
             self.graphs.popitem(last=False)
-        started = perf_counter()
         static = StaticCache(len(state.cache.layers), key.batch, key.length, key.device)
         function = compile_whole(decode_step, key.device, self._backend)
         graph = DecodeGraph(key, function, static, nbytes)
         static.fill(state)
         static.place(tokens, 0)
         warm_up(function, key.device, language, static.cache, static.inputs)
-        graph.warmup_ms = (perf_counter() - started) * 1000
         self.graphs[key] = graph
         return graph
 

@@ -41,7 +41,7 @@ class DecodeReport:
     Attributes:
         new_tokens: of all sequences together, those that ended an answer included.
         milliseconds: from the first token on, without compiling.
-        warmup_ms: what compiling took.
+        warmup_ms: what compiling took, also where it failed.
         eager_reason: why the last step was not compiled; None if it was.
     """
 

@@ -25,7 +25,7 @@ class Stepper:
         graphs: where compiled graphs are kept.
 
     Attributes:
-        warmup_ms: what compiling took, of the time of the first step.
+        warmup_ms: what compiling took, of the time of the first step, also where it failed.
         eager_reason: why the last step was not compiled; None if it was.
     """
 
@@ -72,14 +72,10 @@ class Stepper:
         )
         if self.eager_reason is not None:
             return
-        known = key in self._graphs.graphs
-        graph = self._graphs.borrow(self._language, self._state, key, tokens)
-        if isinstance(graph, str):
-            self.eager_reason = graph
-            return
-        self._graph = graph
-        self.warmup_ms = 0.0 if known else graph.warmup_ms
-        self._state.release()
+        loan = self._graphs.borrow(self._language, self._state, key, tokens)
+        self._graph, self.eager_reason, self.warmup_ms = loan
+        if self._graph is not None:
+            self._state.release()
 
     def _run(self, graph: DecodeGraph, tokens: Sequence[int]) -> bool:
         """Run the graph; if it fails, go on from where it was without it."""

@@ -67,14 +67,14 @@ def test_a_failing_compiler_is_no_error_and_not_tried_again() -> None:
     images = pictures("qwen3_vl")
     expected = LocalEngine(local_model("qwen3_vl")).answer(ask(IMAGE, IMAGE, "What?"), images)
     engine = LocalEngine(compiled(local_model("qwen3_vl"), graphs))
-    for tokens in (8, 8, 800):
+    for count, tokens in enumerate((8, 8, 800)):
         request = ask(IMAGE, IMAGE, "What?", settings=GenerationSettings(tokens))
         found = engine.answer(request, images)
         assert found.tokens[:8] == expected.tokens
         reason = "compiling failed (RuntimeError: no compiler here)"
         assert found.report.decode_eager_reason == reason
         assert f"- decode: eager ({reason})\n" in found.report.markdown()
-        assert found.report.decode_warmup_ms == 0
+        assert (found.report.decode_warmup_ms > 0) == (count == 0)
     assert broken.attempts == 1
     graphs.clear()
     engine.answer(ask(IMAGE, IMAGE, "What?"), images)
