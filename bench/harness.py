@@ -120,6 +120,8 @@ class Result:
 
 def environment(device: str, comfyui: str) -> dict[str, Any]:
     """Versions, hardware and date, in words that do not identify the machine."""
+    from importlib.metadata import version
+
     import safetensors
 
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
@@ -129,6 +131,7 @@ def environment(device: str, comfyui: str) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "safetensors": safetensors.__version__,
+            "transformers": version("transformers"),
             "comfyui": comfyui,
         },
         "hardware": {

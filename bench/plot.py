@@ -40,6 +40,19 @@ SVDQUANT = (
     Panel("Loading a checkpoint as a multiple of a plain read (less is better)", ("load",)),
 )
 
+VLM = (
+    Panel("A new image at ultra, not compiled, as a multiple of lower presets (more is better)",
+          ("ultra /",)),
+    Panel("A new image as a multiple of one seen before (more is better)", ("seen before",)),
+    Panel("Plain transformers, its processor included, as a multiple of ours (more is better)",
+          ("plain / ours",)),
+    Panel("Our encoder as a multiple of the compiled one (more is better)", ("eager / compiled",)),
+    Panel("Copying pixels to the device as a multiple of encoding (less is better)",
+          ("copy to the device",)),
+    Panel("Answers by plain transformers as a multiple of ours (more is better)",
+          ("decode", "answer")),
+)  # fmt: skip
+
 
 def draw(report: Mapping[str, Any], path: Path, subject: str, panels: Sequence[Panel]) -> None:
     """Write the picture of a report."""
