@@ -42,9 +42,11 @@ NOTES = (
     " depend on whether the encoder is compiled.",
     "Plain transformers: the image processor of the model that works on tensors, and"
     " `get_image_features`, or `generate`, greedy; attention by `scaled_dot_product_attention` on"
-    " both sides. It returns token ids; ours also writes the text, piece by piece.",
-    "Decoding: the time of all tokens less that of the first. `new`: nobody has seen the image;"
-    " `seen`: our caches hold its embedding and the keys and values up to its end.",
+    " both sides.",
+    "Decoding: from the first token to the last; plain transformers tells them to a streamer, ours"
+    " reports it, with the choice of the first token and the writing of the text. Answers are timed"
+    " whole. `new`: nobody has seen the image; `seen`: our caches hold its embedding and the keys"
+    " and values up to its end.",
     "Dimensions are those of the published configurations. Cases name the layers that are there of"
     " all: the first ones, with deepstack and full-attention layers in proportion. The decoding"
     " cases name those of the language model. Layers are alike, so the ratios change little, but"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -32,6 +33,25 @@ class AnswerPlan:
     layers: int | None
 
 
+class _Clock:
+    """A streamer of transformers, which is given the prompt and then each token."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """Note when a token was there."""
+        self._times.append(perf_counter())
+
+    def end(self) -> None:
+        """Nothing is left to do after the last token."""
+
+    @property
+    def seconds(self) -> float:
+        """From the first token to the last."""
+        return self._times[-1] - self._times[1]
+
+
 class _Answers:
     def __init__(self, bed: Bed, model: Any, tokenizer: Any) -> None:
         self._bed = bed
@@ -50,14 +70,16 @@ class _Answers:
         self._bed.change()
         self._engine = self.new_engine()
 
-    def ours(self, tokens: int) -> tuple[int, ...]:
+    def ours(self, tokens: int) -> tuple[int, float]:
+        """Answer, and return the number of tokens and the seconds of decoding."""
         turn = Turn("user", (ImagePart(), QUESTION))
         request = LocalRequest((turn,), GenerationSettings(max_new_tokens=tokens))
         reply: LocalReply = self._engine.answer(request, self._bed.images[:1], QUALITY)
-        return reply.tokens
+        return len(reply.tokens), reply.report.decode_ms / 1000
 
     @torch.no_grad()
-    def plain(self, tokens: int) -> tuple[int, ...]:
+    def plain(self, tokens: int) -> tuple[int, float]:
+        """The same from plain transformers."""
         content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
         text = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True
@@ -65,14 +87,17 @@ class _Answers:
         image = self._bed.plain_images[0]
         inputs = self._processor(text=[text], images=[image], return_tensors="pt")
         inputs = inputs.to(self._bed.device)
-        output = self._model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
-        return tuple(output[0, inputs["input_ids"].shape[1] :].tolist())
+        clock = _Clock()
+        output = self._model.generate(
+            **inputs, max_new_tokens=tokens, do_sample=False, streamer=clock
+        )
+        return output.shape[1] - inputs["input_ids"].shape[1], clock.seconds
 
 
 def measure(
     bed: Bed, model: Any, tokenizer: Any, plan: AnswerPlan
 ) -> tuple[list[Result], dict[str, Any]]:
-    """Time answers of many tokens and of one; the difference is decoding, on both sides."""
+    """Time whole answers of many tokens and of one, and decoding as each side tells it."""
     answers, timings, many = _Answers(bed, model, tokenizer), Timings(bed.device), plan.tokens
     answers.plain(2)
     answers.ours(2)
@@ -82,11 +107,13 @@ def measure(
         answers.forget()
         timings.time("ours, new image, one token", lambda: answers.ours(1))
         answers.forget()
-        timings.time("ours, new image, all tokens", lambda: answers.ours(many))
+        ours = timings.time("ours, new image, all tokens", lambda: answers.ours(many))
         timings.time("ours, seen image, one token", lambda: answers.ours(1))
-        ours = timings.time("ours, seen image, all tokens", lambda: answers.ours(many))
-        if len(theirs) != many or len(ours) != many:
-            raise RuntimeError(f"{len(theirs)} and {len(ours)} tokens, not {many}")
+        timings.time("ours, seen image, all tokens", lambda: answers.ours(many))
+        for who, (tokens, seconds) in (("plain", theirs), ("ours", ours)):
+            if tokens != many:
+                raise RuntimeError(f"{who}: {tokens} tokens, not {many}")
+            timings.seconds.setdefault(f"{who}, decoding", []).append(seconds)
     layers, published = model.config.text_config.num_hidden_layers, bed.shape.text_layers
     case = f"{bed.shape.name} {layers}/{published} layers, {many} tokens"
     details = {
@@ -98,9 +125,7 @@ def measure(
 
 
 def _results(case: str, timings: Timings, device: str) -> list[Result]:
-    plain, new = _decoding(timings, "plain"), _decoding(timings, "ours, new image")
-    decode = [a / b for a, b in zip(plain, new, strict=True)]
-    ratio = spread(decode)
+    ratio = spread(timings.ratios("plain, decoding", "ours, decoding"))
     reason = None if _DECODE_TARGET.hit(ratio["median"]) else _reason(device)
     found = [Result(case, "decode: plain / ours", ratio, _DECODE_TARGET, reason)]
     for state in ("new", "seen"):
@@ -109,14 +134,6 @@ def _results(case: str, timings: Timings, device: str) -> list[Result]:
             label = f"answer: plain / ours, {state} image, {what}"
             found.append(Result(case, label, spread(ratios)))
     return found
-
-
-def _decoding(timings: Timings, who: str) -> list[float]:
-    """Seconds of all tokens but the first, in each round."""
-    rounds = zip(
-        timings.seconds[f"{who}, all tokens"], timings.seconds[f"{who}, one token"], strict=True
-    )
-    return [whole - first for whole, first in rounds]
 
 
 def _reason(device: str) -> str:
