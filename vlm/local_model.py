@@ -18,6 +18,7 @@ from .model_folders import CONFIG, read_json
 from .pixels import PixelFormat
 from .sampling import Sampling
 from .tower_check import check_tower
+from .tower_load import check_whole
 from .vision_tower import VisionTower, find_vision_tower
 
 _OLD_TEMPLATE = "chat_template.json"
@@ -136,7 +137,7 @@ def load_model(path: Path, options: LoadOptions) -> LocalModel:
     tower = pixel_format = None
     if checked.folder.has_vision:
         module = find_vision_tower(model)
-        _check_whole(module)
+        check_whole(module.named_parameters())
         check_tower(module)
         tower = VisionTower(module, options.compile_vision)
         pixel_format = _pixel_format(path, tower)
@@ -188,16 +189,6 @@ def _identity(checked: CheckedModel) -> ModelIdentity:
 def _stored_quantization(config: Mapping[str, Any]) -> str | None:
     stored = config.get("quantization_config")
     return str(stored.get("quant_method", "quantized")) if isinstance(stored, dict) else None
-
-
-def _check_whole(tower: torch.nn.Module) -> None:
-    """Quantized towers see less; where names have changed, that must not go unnoticed."""
-    for name, parameter in tower.named_parameters():
-        if not parameter.is_floating_point() or parameter.itemsize < 2:
-            raise LoadError(
-                f"The vision tower is quantized ({name} is {parameter.dtype}). Choose quantization "
-                "none, or a model with a whole vision tower"
-            )
 
 
 def _pixel_format(path: Path, tower: VisionTower) -> PixelFormat:
