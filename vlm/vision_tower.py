@@ -115,6 +115,10 @@ class VisionTower:
         packed = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         return packed.reshape(len(packed), images, -1, packed.shape[-1])
 
+    def tables(self, rows: int, columns: int) -> GridTables:
+        """The tables of a grid of `rows` x `columns` patches, on the tower's device."""
+        return self._grid(rows, columns).tables
+
     def _run(
         self,
         pixels: torch.Tensor,
