@@ -85,9 +85,10 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _grid(options: argparse.Namespace, patch: int, merge: int) -> ImageGrid:
-    side = math.isqrt(budget_of(options.quality).max_pixels)
-    size = (options.height or side, options.width or side)
-    return grid_of(*size, options.quality, patch, merge)
+    height, width = options.height, options.width
+    if height is None:
+        height = width = math.isqrt(budget_of(options.quality).max_pixels)
+    return grid_of(height, width, options.quality, patch, merge)
 
 
 def _data_file(output: Path) -> Path:

@@ -141,14 +141,13 @@ class _Encoder(torch.nn.Module):
     def forward(
         self,
         pixel_values: torch.Tensor,
-        cos: torch.Tensor | None = None,
-        sin: torch.Tensor | None = None,
+        cos: Any = None,
+        sin: Any = None,
         taps: torch.Tensor | None = None,
         tap_weights: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         tables = self.tables
         if tables is None:
-            assert cos is not None and sin is not None  # noqa: S101, PT018
             tables = GridTables(cos, sin, taps, tap_weights, None, None, ())
         return encode_frames(self.tower, self.geometry, pixel_values, tables).unbind()
 

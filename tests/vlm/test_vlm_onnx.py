@@ -192,6 +192,8 @@ def test_outputs_that_cannot_be_written(
     with pytest.raises(SystemExit):
         main([str(folder), str(output), "--width", "140"])
     assert "belong together" in capsys.readouterr().err
+    assert main([str(folder), str(tmp_path / "new.onnx"), "--width", "0", "--height", "84"]) == 1
+    assert "image is empty (0x84 pixels)" in capsys.readouterr().err
 
 
 def test_models_that_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
