@@ -10,6 +10,8 @@ from typing import Any
 import folder_paths
 
 CACHE_SETTING = "Vivace.LoRA.CacheMB"
+VLM_MEMORY_SETTING = "Vivace.QwenVL.MemoryMB"
+VLM_DISK_SETTING = "Vivace.QwenVL.DiskMB"
 CACHE_VARIABLE = "VIVACE_LORA_CACHE_MB"
 
 
@@ -21,10 +23,23 @@ def lora_cache_bytes() -> int | None:
     """
     if os.environ.get(CACHE_VARIABLE):
         return None
-    megabytes = _editor_settings().get(CACHE_SETTING)
-    if isinstance(megabytes, bool) or not isinstance(megabytes, (int, float)) or megabytes < 0:
+    megabytes = _number(_editor_settings(), CACHE_SETTING)
+    return None if megabytes is None else int(megabytes * 2**20)
+
+
+def vlm_cache_megabytes() -> tuple[int | None, int]:
+    """Megabytes for image embeddings in memory (None for the default) and on disk (0 for none)."""
+    values = _editor_settings()
+    memory, disk = (_number(values, name) for name in (VLM_MEMORY_SETTING, VLM_DISK_SETTING))
+    return None if memory is None else int(memory), int(disk or 0)
+
+
+def _number(values: dict[str, Any], name: str) -> float | None:
+    """A setting that is a number and not negative; None for any other."""
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         return None
-    return int(megabytes * 2**20)
+    return value
 
 
 def _editor_settings() -> dict[str, Any]:

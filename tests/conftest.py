@@ -65,7 +65,19 @@ def svdquant_models(comfyui: ModuleType) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
+def vlm_models() -> Path:
+    """A folder with small vision-language models, as Hugging Face lays them out."""
+    from vivace.tests.vlm.small_models import FAMILIES, save_model
+
+    folder = OUT / "tests" / "llm"
+    shutil.rmtree(folder, ignore_errors=True)
+    for family in FAMILIES:
+        save_model(family, folder / f"small-{family}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_folder: Path, models: Path, vlm_models: Path) -> Iterator[ComfyServer]:
     """A real ComfyUI with the pack and the helper nodes, for the whole session."""
     work = OUT / "tests" / "server"
     shutil.rmtree(work, ignore_errors=True)
@@ -75,6 +87,7 @@ def server(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
         work,
         arguments=["--disable-dynamic-vram"],
         test_nodes=True,
+        model_dirs={"LLM": [vlm_models]},
         log=work / "server.log",
     )
     with running:

@@ -20,6 +20,7 @@ from vivace.devkit.client import ComfyClient
 from vivace.devkit.demo.models import VAE_FILE
 from vivace.devkit.layout import OUT
 from vivace.devkit.server import ComfyServer
+from vivace.tests.vlm.openai_server import OpenAIServer, hang
 
 SCREENSHOTS = OUT / "screenshots"
 WORKFLOW = json.loads((Path(__file__).parent / "data" / "ui_workflow.json").read_text())
@@ -284,3 +285,82 @@ def with_small_models(prompt: dict[str, Any]) -> dict[str, Any]:
         elif item["class_type"] == "KSampler":
             inputs |= {"steps": 1, "cfg": 1.0}
     return {name: item for name, item in prompt.items() if item["class_type"] != "CLIPLoader"}
+
+
+def ask(engine: dict[str, str], **inputs: Any) -> dict[str, Any]:
+    """A QwenVL of one image, in the form of the API."""
+    values: dict[str, Any] = {"engine": engine["engine"]}
+    values |= {f"engine.{name}": value for name, value in engine.items() if name != "engine"}
+    values |= {"images.image0": ["1", 0], "max_tokens": 24}
+    return {
+        "1": node("EmptyImage", width=96, height=64, batch_size=1, color=0x3366CC),
+        "2": node("VivaceQwenVL", **(values | {"prompt": "What is it?"} | inputs)),
+    }
+
+
+def open_prompt(page: Page, prompt: dict[str, Any]) -> None:
+    page.evaluate("prompt => app.loadApiJson(prompt, 'qwenvl')", prompt)
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(prompt))
+    page.evaluate(
+        """() => {
+            const node = app.graph.nodes.find(n => n.comfyClass.startsWith("VivaceQwenVL"));
+            node.pos = [460, 40];
+            node.size = [460, 760];
+            const other = app.graph.nodes.find(n => n !== node);
+            if (other) other.pos = [40, 120];
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [40, 40];
+            app.canvas.setDirty(true, true);
+        }"""
+    )
+
+
+def test_text_grows_in_the_node(editor: Page, client: ComfyClient) -> None:
+    said = "Hello, this is the beginning of"
+    with OpenAIServer(hang("<think>", "hm", "</think>", said)) as server:
+        engine = {"engine": "server", "address": server.url, "server_model": "tiny"}
+        open_prompt(editor, ask(engine))
+        editor.get_by_test_id("queue-button").click()
+        editor.locator(".vivace-answer", has_text=said).wait_for(timeout=60_000)
+        editor.locator(".vivace-thinking summary").click()
+        editor.locator(".vivace-thinking", has_text="hm").wait_for()
+        shoot(editor, "qwenvl-streaming")
+        assert client.get_json("/queue")["queue_running"]  # it is not done
+        client.post("/interrupt", {})
+        assert server.disconnected.wait(20)
+
+
+def test_text_and_report_stay_in_the_node(editor: Page) -> None:
+    open_prompt(editor, ask({"engine": "local", "model": "small-qwen3_vl", "dtype": "float32"}))
+    inputs = prompt_of(editor)["2"]["inputs"]
+    assert inputs["engine.model"] == "small-qwen3_vl"
+    assert not {"live_text", "engine.address"} & inputs.keys()
+    editor.get_by_test_id("queue-button").click()
+    editor.locator(".vivace-timings summary").wait_for(timeout=60_000)
+    editor.locator(".vivace-timings summary").click()
+    report = editor.locator(".vivace-timings")
+    assert report.get_by_role("cell", name="prefill").count() == 1
+    assert "1 encoded" in report.inner_text() or "1 from the cache" in report.inner_text()
+    assert "|" not in report.inner_text()
+    assert "Run to see" not in editor.locator(".vivace-answer").inner_text()
+    shoot(editor, "qwenvl")
+
+
+def test_advanced_inputs_are_folded_away(editor: Page) -> None:
+    shown = """() => {
+        const node = app.graph.nodes.find(n => n.comfyClass === "VivaceQwenVL");
+        return node.widgets.filter(w => node.isWidgetVisible(w)).map(w => w.name);
+    }"""
+    open_prompt(editor, ask({"engine": "local", "model": "small-qwen3_vl"}))
+    editor.wait_for_timeout(500)
+    shoot(editor, "qwenvl-folded")
+    names = editor.evaluate(shown)
+    assert "engine.model" in names
+    assert not {"engine.dtype", "engine.attention", "system_prompt", "thinking_budget"} & set(names)
+    editor.evaluate(
+        "() => app.graph.nodes.find(n => n.comfyClass === 'VivaceQwenVL').toggleAdvanced()"
+    )
+    editor.wait_for_timeout(300)
+    assert {"engine.dtype", "system_prompt"} <= set(editor.evaluate(shown))
+    inputs = prompt_of(editor)["2"]["inputs"]
+    assert {"engine.dtype", "system_prompt"} <= inputs.keys()  # hidden or not, they are sent

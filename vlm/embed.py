@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from time import perf_counter
 
 import torch
@@ -43,6 +43,9 @@ class StageTimes:
     encode: float = 0.0
     compile: float = 0.0
 
+    def __add__(self, other: StageTimes) -> StageTimes:
+        return StageTimes(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass
 class EmbedReport:
@@ -61,6 +64,16 @@ class EmbedReport:
     grids: list[ImageGrid] = field(default_factory=list)
     choices: list[DetailChoice] = field(default_factory=list)
     times: StageTimes = field(default_factory=StageTimes)
+
+    def __add__(self, other: EmbedReport) -> EmbedReport:
+        return EmbedReport(
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.duplicates + other.duplicates,
+            self.grids + other.grids,
+            self.choices + other.choices,
+            self.times + other.times,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .embed import EmbedReport
 
+_SHOWN = 8
+
 
 @dataclass(frozen=True)
 class EngineReport:
@@ -15,7 +17,7 @@ class EngineReport:
         computed_tokens: of the prompt's tokens, those not taken from kept beginnings.
         new_tokens: tokens written, those that ended an answer included.
         decode_ms: without `decode_warmup_ms`, which compiling took.
-        decode_eager_reason: why decoding was not compiled; None if it was.
+        decode_eager_reason: why decoding, the last, was not compiled; None if it was.
     """
 
     images: EmbedReport
@@ -31,6 +33,18 @@ class EngineReport:
     def tokens_per_second(self) -> float:
         """Of decoding alone."""
         return self.new_tokens / self.decode_ms * 1000 if self.decode_ms else 0.0
+
+    def __add__(self, other: EngineReport) -> EngineReport:
+        return EngineReport(
+            self.images + other.images,
+            self.prompt_tokens + other.prompt_tokens,
+            self.computed_tokens + other.computed_tokens,
+            self.new_tokens + other.new_tokens,
+            self.prefill_ms + other.prefill_ms,
+            self.decode_ms + other.decode_ms,
+            self.decode_warmup_ms + other.decode_warmup_ms,
+            other.decode_eager_reason,
+        )
 
     def markdown(self) -> str:
         """A table of the stages, and what the caches spared."""
@@ -49,8 +63,11 @@ class EngineReport:
         always = ("prefill", "decode")
         rows = [f"| {name} | {ms:.1f} |" for name, ms in stages.items() if ms or name in always]
         lines = ["| stage | ms |", "|---|---:|", *rows, ""]
-        for number, grid in enumerate(self.images.grids, 1):
-            lines.append(f"- image {number}: {grid.width}x{grid.height}, {grid.tokens} tokens")
+        for number, grid in enumerate(self.images.grids[:_SHOWN], 1):
+            line = f"- image {number}: {grid.width}x{grid.height}, {grid.tokens} tokens"
+            lines.append(line + self._choice(number - 1))
+        if (more := len(self.images.grids) - _SHOWN) > 0:
+            lines.append(f"- and {more} more images")
         if self.images.grids:
             lines.append(
                 f"- images: {self.images.hits} from the cache, {self.images.misses} encoded, "
@@ -68,3 +85,10 @@ class EngineReport:
         if self.decode_warmup_ms:
             return f"compiled, warm-up {self.decode_warmup_ms:.0f} ms"
         return "compiled"
+
+    def _choice(self, place: int) -> str:
+        """What `auto` chose for an image: that, and the share of `ultra`'s detail it keeps."""
+        if place >= len(self.images.choices):
+            return ""
+        choice = self.images.choices[place]
+        return f"; auto chose {choice.quality}, which keeps {choice.kept[choice.quality]:.0%}"

@@ -1,8 +1,9 @@
 // Shows a node's text result in the node itself, after it has run.
 
 import { app } from "../../scripts/app.js";
+import { renderReport } from "./markdown.js";
 
-const SHOWN_BY = new Set(["VivaceLoraInspect"]);
+const SHOWN_BY = new Set(["VivaceLoraInspect", "VivaceQwenVLCache", "VivaceQwenVLDownload"]);
 
 function createView(node) {
   const text = document.createElement("pre");
@@ -22,7 +23,10 @@ app.registerExtension({
     const { onExecuted } = node;
     node.onExecuted = function (result) {
       onExecuted?.apply(this, arguments);
-      if (result?.text) view.textContent = [].concat(result.text).join("\n");
+      if (!result?.text) return;
+      const text = [].concat(result.text).join("\n");
+      if (text.startsWith("|")) renderReport(view, text);
+      else view.textContent = text;
     };
   },
 });

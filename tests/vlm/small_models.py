@@ -179,6 +179,13 @@ def processor(family: str) -> Any:
     )
 
 
+def save_model(family: str, folder: Path) -> Path:
+    """Save model, tokenizer and processor as a folder from the hub has them."""
+    stock_model(family).save_pretrained(folder)
+    processor(family).save_pretrained(folder)
+    return folder
+
+
 def local_model(family: str) -> LocalModel:
     """The same model, for our engine. Models are shared between tests: leave them unchanged."""
     model = stock_model(family)

@@ -20,22 +20,22 @@ from vivace.vlm.model_check import check_model
 from vivace.vlm.model_folders import ModelFolderError
 from vivace.vlm.sampling import Sampling
 
-from .small_models import FAMILIES, local_model, picture, processor, stock_model, text_model
+from .small_models import (
+    FAMILIES,
+    local_model,
+    picture,
+    save_model,
+    text_model,
+)
 
 FULL = LoadOptions(dtype="float32", compile_vision="off")
 REQUEST = LocalRequest((Turn("user", (ImagePart(), "What?")),), GenerationSettings(6))
 
 
-def save(family: str, folder: Path) -> Path:
-    stock_model(family).save_pretrained(folder)
-    processor(family).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen3-VL in a folder; copy it before you change it."""
-    return save("qwen3_vl", tmp_path_factory.mktemp("models") / "small")
+    return save_model("qwen3_vl", tmp_path_factory.mktemp("models") / "small")
 
 
 def copied(folder: Path, place: Path) -> Path:
@@ -47,7 +47,7 @@ def copied(folder: Path, place: Path) -> Path:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_loaded_model_answers_the_same(family: str, tmp_path: Path) -> None:
-    loaded = load_model(save(family, tmp_path / "m"), FULL)
+    loaded = load_model(save_model(family, tmp_path / "m"), FULL)
     image = picture(1, family=family)
     expected = LocalEngine(local_model(family)).answer(REQUEST, [image])
     found = LocalEngine(loaded).answer(REQUEST, [image])

@@ -6,6 +6,7 @@ model runs.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import comfy.model_management
@@ -90,7 +91,45 @@ class TestLoraStack(io.ComfyNode):
         return io.NodeOutput([(name, strength, strength)])
 
 
+class TestMemory(io.ComfyNode):
+    """What ComfyUI has loaded, and how many models of transformers are alive."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestMemory",
+            category="Vivace/Test",
+            is_output_node=True,
+            inputs=[
+                io.AnyType.Input("after", optional=True),
+                io.Boolean.Input("evict", default=False, optional=True),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return float("nan")
+
+    @classmethod
+    def execute(cls, after=None, evict=False):
+        if evict:  # as ComfyUI does for a model that needs all of the memory
+            device = comfy.model_management.get_torch_device()
+            comfy.model_management.free_memory(1e30, device)
+        gc.collect()
+        loaded = [
+            type(loaded.model).__name__ for loaded in comfy.model_management.current_loaded_models
+        ]
+        alive = [
+            type(item).__name__
+            for item in gc.get_objects()
+            if isinstance(item, torch.nn.Module)
+            and type(item).__name__.endswith("ForConditionalGeneration")
+        ]
+        return io.NodeOutput(ui={"loaded": loaded, "alive": alive})
+
+
 NODE_CLASS_MAPPINGS = {
+    "VivaceTestMemory": TestMemory,
     "VivaceTestLoraStack": TestLoraStack,
     "VivaceTestConditioning": TestConditioning,
     "VivaceTestSaveWeights": TestSaveWeights,

@@ -1,0 +1,111 @@
+"""QwenVL: text from images, a video and a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import vlm_inputs as inputs
+
+MAX_IMAGES = 32
+
+
+class QwenVL(io.ComfyNode):
+    """One answer about any number of images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VivaceQwenVL",
+            display_name="QwenVL",
+            category=inputs.CATEGORY,
+            description=(
+                "Text from images, a video or a prompt alone, by a Qwen vision-language model: on"
+                " this machine, or on a server. An image is encoded once, whatever is asked about"
+                " it later."
+            ),
+            search_aliases=["caption", "vlm", "llm", "describe image", "qwen", "prompt", "vivace"],
+            inputs=[
+                inputs.engine_input(),
+                io.Autogrow.Input(
+                    "images",
+                    template=io.Autogrow.TemplatePrefix(
+                        io.Image.Input("image"), prefix="image", min=0, max=MAX_IMAGES
+                    ),
+                    optional=True,
+                    tooltip="Images in order; a batch counts as so many images.",
+                ),
+                io.Image.Input("video", optional=True, tooltip="The frames of a video."),
+                *inputs.prompt_inputs(),
+                *inputs.answer_inputs(),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=0.01,
+                    max=1000.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames per second of the video.",
+                ),
+                io.Float.Input(
+                    "sample_fps",
+                    default=2.0,
+                    min=0.01,
+                    max=1000.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames per second that the model sees.",
+                ),
+                io.Int.Input(
+                    "max_frames", default=64, min=1, max=768, optional=True, advanced=True
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="text"),
+                io.String.Output(display_name="thinking"),
+                io.String.Output(
+                    display_name="report", tooltip="What each stage took, as Markdown."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        engine: dict[str, Any],
+        images: dict[str, Any] | None = None,
+        video: Any = None,
+        preset: str | None = None,
+        prompt: str = "",
+        system_prompt: str = "",
+        image_quality: str = "balanced",
+        enable_image_cache: bool = True,
+        max_tokens: int = 512,
+        thinking_budget: int = -1,
+        sampling: dict[str, Any] | None = None,
+        seed: int = 0,
+        fps: float = 24.0,
+        sample_fps: float = 2.0,
+        max_frames: int = 64,
+    ) -> io.NodeOutput:
+        from ..vlm.preset_prompts import NONE, instruction
+        from ..wrappers.vlm_answer import answer, question_of
+
+        inputs.configure_cache()
+        choice = inputs.engine_choice(engine)
+        settings = inputs.answer_settings(max_tokens, thinking_budget, sampling, seed)
+        question = question_of(
+            instruction(preset or NONE, prompt),
+            system_prompt,
+            [image for image in (images or {}).values() if image is not None],
+            video,
+            (fps, sample_fps, max_frames),
+        )
+        reply, report = answer(
+            choice, question, settings, image_quality, enable_image_cache, cls.hidden.unique_id
+        )
+        shown = {"text": (reply.text,), "thinking": (reply.thinking,), "report": (report,)}
+        return io.NodeOutput(reply.text, reply.thinking, report, ui=shown)

@@ -1,0 +1,123 @@
+"""QwenVL Batch: captions for many images, or for a folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import vlm_inputs as inputs
+
+EXISTING = ["skip", "overwrite", "append"]
+
+
+class QwenVLBatch(io.ComfyNode):
+    """The same question about each of many images."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VivaceQwenVLBatch",
+            display_name="QwenVL Batch",
+            category=inputs.CATEGORY,
+            description=(
+                "Captions many images: those of a batch or list, as a list; or those of a folder,"
+                " as a .txt file beside each. An interrupted folder goes on where it stopped."
+            ),
+            search_aliases=["batch caption", "caption folder", "dataset", "qwen", "vivace"],
+            is_input_list=True,
+            inputs=[
+                inputs.engine_input(),
+                io.Image.Input("images", optional=True, tooltip="A batch, or a list of images."),
+                io.String.Input(
+                    "folder",
+                    default="",
+                    optional=True,
+                    tooltip="A folder of images, in place of the images above.",
+                ),
+                io.Combo.Input(
+                    "existing",
+                    options=EXISTING,
+                    default="skip",
+                    optional=True,
+                    tooltip="What becomes of captions that are there already, in a folder.",
+                ),
+                io.Boolean.Input(
+                    "subfolders", default=False, optional=True, tooltip="Of the folder, too."
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=4,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip="Images that are captioned together.",
+                ),
+                *inputs.prompt_inputs(),
+                *inputs.answer_inputs(),
+            ],
+            outputs=[
+                io.String.Output(display_name="captions", is_output_list=True),
+                io.String.Output(display_name="report"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: Any = None, **_: Any) -> Any:
+        # What is in the folder may have changed.
+        return float("nan") if any(path.strip() for path in _list(folder)) else ""
+
+    @classmethod
+    def execute(cls, **values: Any) -> io.NodeOutput:
+        from ..vlm.caption_folder import ImageFolder
+        from ..vlm.preset_prompts import NONE, instruction
+        from ..wrappers.vlm_batch import BatchPrompt, caption_folder, caption_images
+        from ..wrappers.vlm_session import open_session
+
+        images = [image for batch in _list(values.pop("images", None)) for image in batch]
+        given = inputs.given({name: _first(value) for name, value in values.items()})
+        folder = given.get("folder", "").strip()
+        if bool(images) == bool(folder):
+            raise ValueError("Connect images, or name a folder of images; one of the two")
+        prompt = BatchPrompt(
+            instruction(given.get("preset", NONE), given.get("prompt", "")),
+            given.get("system_prompt", ""),
+            given.get("batch_size", 4),
+            _first(cls.hidden.unique_id),
+        )
+        inputs.configure_cache()
+        session = open_session(
+            inputs.engine_choice(given["engine"]),
+            inputs.answer_settings(
+                given.get("max_tokens", 512),
+                given.get("thinking_budget", -1),
+                given.get("sampling"),
+                given.get("seed", 0),
+            ),
+            given.get("image_quality", "balanced"),
+            given.get("enable_image_cache", True),
+        )
+        try:
+            if folder:
+                chosen = ImageFolder(folder, given.get("subfolders", False))
+                found = caption_folder(session, prompt, chosen, given.get("existing", "skip"))
+            else:
+                found = caption_images(session, prompt, images)
+            report = session.report() + found.lines()
+        finally:
+            session.close()
+        shown = {"text": found.texts[-1:] or [""], "thinking": ("",), "report": (report,)}
+        return io.NodeOutput(found.texts, report, ui=shown)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _first(value: Any) -> Any:
+    """A value as it was given: as an input list, each comes in a list of its own."""
+    if isinstance(value, dict):
+        return {name: _first(inner) for name, inner in value.items()}
+    return value[0] if isinstance(value, list) and value else value

@@ -1,0 +1,76 @@
+"""QwenVL Cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import vlm_inputs as inputs
+
+SHOW, CLEAR, CLEAR_DISK = "show", "clear memory", "clear memory and disk"
+AS_IT_IS = "as it is"
+
+
+class QwenVLCache(io.ComfyNode):
+    """What the QwenVL nodes keep between runs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VivaceQwenVLCache",
+            display_name="QwenVL Cache",
+            category=inputs.CATEGORY,
+            description="Shows what the QwenVL image cache has saved, clears it, and sizes it.",
+            search_aliases=["image cache", "embedding cache", "clear cache", "vivace"],
+            inputs=[
+                io.Combo.Input("action", options=[SHOW, CLEAR, CLEAR_DISK], default=SHOW),
+                io.DynamicCombo.Input(
+                    "size",
+                    options=[
+                        io.DynamicCombo.Option(AS_IT_IS, []),
+                        io.DynamicCombo.Option("change", _size_inputs()),
+                    ],
+                    optional=True,
+                    tooltip="Until ComfyUI ends; the settings dialog has what it starts with.",
+                ),
+                io.AnyType.Input(
+                    "after", optional=True, tooltip="Whatever shall have run before; not used."
+                ),
+            ],
+            outputs=[io.String.Output(display_name="report")],
+            is_output_node=True,
+            not_idempotent=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> Any:
+        return float("nan")  # the figures are others each time
+
+    @classmethod
+    def execute(
+        cls, action: str = SHOW, size: dict[str, Any] | None = None, after: Any = None
+    ) -> io.NodeOutput:
+        from ..wrappers import vlm_cache
+
+        inputs.configure_cache()
+        chosen = inputs.given(size)
+        if chosen.get("size", AS_IT_IS) != AS_IT_IS:
+            memory, disk = chosen.get("memory_mb", -1), chosen.get("disk_mb", 0)
+            sizes = vlm_cache.CacheSizes(None if memory < 0 else memory, disk)
+            vlm_cache.configure(sizes, inputs.cache_folder())
+        if action != SHOW:
+            vlm_cache.clear(action == CLEAR_DISK, inputs.cache_folder())
+        report = vlm_cache.statistics()
+        return io.NodeOutput(report, ui={"text": (report,)})
+
+
+def _size_inputs() -> list[Any]:
+    return [
+        io.Int.Input(
+            "memory_mb", default=-1, min=-1, max=2**20, optional=True, tooltip="-1: 2048 MB."
+        ),
+        io.Int.Input(
+            "disk_mb", default=0, min=0, max=2**24, optional=True, tooltip="0: nothing on disk."
+        ),
+    ]

@@ -1,0 +1,86 @@
+"""One answer for a node: question, progress, text that grows under the node, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from comfy.utils import ProgressBar
+
+from ..vlm.openai_reply import Reply
+from ..vlm.question import AnswerSettings, Clip, Question
+from ..vlm.remote_errors import RemoteError
+from ..vlm.video import sample_frames
+from .live_text import LiveText
+from .vlm_session import LocalChoice, ServerChoice, open_session
+
+_TEMPORAL_PATCH = 2  # frames that become one, in all families
+
+
+def question_of(
+    text: str,
+    system: str = "",
+    batches: Sequence[torch.Tensor] = (),
+    video: torch.Tensor | None = None,
+    rates: tuple[float, float, int] = (24.0, 2.0, 64),
+) -> Question:
+    """Return the question about ComfyUI's images, `[B, H, W, C]` each, and frames of a video.
+
+    Args:
+        rates: frames per second of the video, those to look at, and the most frames.
+
+    Raises:
+        ValueError: a batch without images, or rates that are not positive.
+    """
+    for number, batch in enumerate(batches, 1):
+        if not len(batch):
+            raise ValueError(f"image {number} is an empty batch. Connect at least one image")
+    clip = None
+    if video is not None:
+        fps, sample_fps, max_frames = rates
+        sample = sample_frames(len(video), fps, _TEMPORAL_PATCH, sample_fps, max_frames)
+        clip = Clip(video[list(sample.indices)], sample)
+    return Question(text, system, tuple(image for batch in batches for image in batch), clip)
+
+
+def answer(
+    choice: LocalChoice | ServerChoice,
+    question: Question,
+    settings: AnswerSettings,
+    quality: str,
+    use_cache: bool,
+    node_id: str | None,
+) -> tuple[Reply, str]:
+    """Return the reply and the report.
+
+    Raises:
+        ValueError: the model, an image or a setting cannot be used.
+        RemoteError: the server gave no reply.
+    """
+    live = LiveText(node_id)
+    bar = ProgressBar(settings.max_tokens + (settings.thinking_budget or 0))
+    session = open_session(choice, settings, quality, use_cache)
+    try:
+        replies = session.ask([question], lambda _, piece: live.push(piece), lambda: bar.update(1))
+    finally:
+        session.close()
+        live.send()
+    bar.update_absolute(bar.total)
+    reply = replies[0]
+    if isinstance(reply, RemoteError):
+        raise reply
+    return reply, session.report() + _clip_line(question.clip) + _cut_line(reply, settings)
+
+
+def _clip_line(clip: Clip | None) -> str:
+    if clip is None:
+        return ""
+    sample = clip.sample
+    times = ", ".join(f"{index / sample.fps:.2f}" for index in sample.indices)
+    return f"- video: {len(sample.indices)} of {sample.total_frames} frames, at {times} seconds\n"
+
+
+def _cut_line(reply: Reply, settings: AnswerSettings) -> str:
+    if reply.finish_reason != "length":
+        return ""
+    return f"- the answer was cut off at max_tokens ({settings.max_tokens})\n"
