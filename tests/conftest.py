@@ -65,14 +65,25 @@ def svdquant_models(comfyui: ModuleType) -> Path:
 
 
 @pytest.fixture(scope="session")
+def z_image(comfyui: ModuleType) -> None:
+    """A Z-Image among the models."""
+    from support.z_image_file import ensure_z_image
+
+    ensure_z_image(MODELS)
+
+
+@pytest.fixture(scope="session")
 def vlm_models() -> Path:
-    """A folder with small vision-language models, as Hugging Face lays them out."""
+    """A folder with small vision-language models; one of them is not complete."""
     from vivace.tests.vlm.small_models import FAMILIES, save_model
 
     folder = OUT / "tests" / "llm"
     shutil.rmtree(folder, ignore_errors=True)
     for family in FAMILIES:
         save_model(family, folder / f"small-{family}")
+    half = shutil.copytree(folder / f"small-{FAMILIES[0]}", folder / "unfinished")
+    weights = half / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
     return folder
 
 

@@ -173,6 +173,7 @@ def test_an_interrupt_ends_it_within_a_token(client: ComfyClient) -> None:
         ({"prompt": "", "preset": "None (my prompt only)"}, "prompt"),
         (local(quantization="4-bit"), "bitsandbytes"),
         (local(attention="flash_attention_2"), "flash_attn"),
+        (local("unfinished"), "unfinished.*model.safetensors"),
         (remote("nowhere"), "http"),
         (remote("http://127.0.0.1:9"), "127.0.0.1:9"),
         (remote("http://127.0.0.1:9", api_key_variable="HOME"), "_API_KEY"),

@@ -35,8 +35,16 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.image",
         "nodes.lora",
         "nodes.lora_files",
+        "nodes.qwenvl",
+        "nodes.qwenvl_batch",
+        "nodes.qwenvl_cache",
+        "nodes.qwenvl_download",
         "nodes.settings",
         "nodes.svdquant",
+        "nodes.vlm_inputs",
+        "vlm",
+        "vlm.model_folders",
+        "vlm.preset_prompts",
     }
     assert report["object_info"]["heavy"] == []
     assert report["object_info"]["third_party"] == []

@@ -33,7 +33,8 @@ function createView(node) {
   };
   view.answer.textContent = "Run to see the text.";
   view.thinking.details.hidden = view.report.details.hidden = true;
-  node.addDOMWidget("live_text", "VIVACE_LIVE_TEXT", root, { serialize: false, getMinHeight: () => 140 });
+  const options = { serialize: false, getMinHeight: () => 140 };
+  node.addDOMWidget("live_text", "VIVACE_LIVE_TEXT", root, options).serialize = false;
   return view;
 }
 

@@ -11,7 +11,8 @@ function createView(node) {
   text.textContent = "Run to see the report.";
   // Wheel and selection belong to the text, not to the canvas beneath it.
   for (const event of ["pointerdown", "wheel"]) text.addEventListener(event, (e) => e.stopPropagation());
-  node.addDOMWidget("report_view", "VIVACE_REPORT", text, { serialize: false, getMinHeight: () => 120 });
+  const options = { serialize: false, getMinHeight: () => 120 };
+  node.addDOMWidget("report_view", "VIVACE_REPORT", text, options).serialize = false;
   return text;
 }
 

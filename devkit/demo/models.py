@@ -118,7 +118,7 @@ def qwen_image_state_dict() -> dict[str, torch.Tensor]:
         dtype=torch.bfloat16,
         operations=comfy.ops.disable_weight_init,
     )
-    return _random_like(model, torch.bfloat16, seed=1)
+    return random_like(model, torch.bfloat16, seed=1)
 
 
 def vae_state_dict() -> dict[str, torch.Tensor]:
@@ -128,7 +128,7 @@ def vae_state_dict() -> dict[str, torch.Tensor]:
 
     with torch.device("meta"):
         model = WanVAE(dim=16, z_dim=16, num_res_blocks=2, temperal_downsample=[False, True, True])
-    return _random_like(model, torch.float32, seed=2)
+    return random_like(model, torch.float32, seed=2)
 
 
 def lora_state_dict(lora: DemoLora) -> dict[str, torch.Tensor]:
@@ -156,7 +156,8 @@ def module_shape(module: str) -> tuple[int, int]:
     )
 
 
-def _random_like(model: Any, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:
+def random_like(model: Any, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:
+    """Random values for every parameter of a model, which may be on the meta device."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)

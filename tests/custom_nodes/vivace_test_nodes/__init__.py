@@ -29,12 +29,13 @@ class TestConditioning(io.ComfyNode):
                 io.Int.Input("seed", default=0),
                 io.Int.Input("tokens", default=12, min=1),
                 io.Int.Input("width", default=3584, min=1),
+                io.String.Input("text", default="", optional=True),
             ],
             outputs=[io.Conditioning.Output()],
         )
 
     @classmethod
-    def execute(cls, seed, tokens, width):
+    def execute(cls, seed, tokens, width, text=""):
         embedding = torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed))
         return io.NodeOutput([[embedding, {}]])
 
