@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from threading import Lock, Timer
 from time import monotonic
 from typing import Any
@@ -69,6 +70,5 @@ class LiveText:
 
 def _server() -> Any:
     """The running server; None where there is none, as in tests."""
-    from server import PromptServer  # pyright: ignore[reportMissingImports]
-
-    return getattr(PromptServer, "instance", None)
+    server = sys.modules.get("server")
+    return getattr(getattr(server, "PromptServer", None), "instance", None)
