@@ -68,14 +68,14 @@ class QwenVL(io.ComfyNode):
                     display_name="report", tooltip="What each stage took, as Markdown."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
         )
 
     @classmethod
     def execute(
         cls,
-        engine: dict[str, Any],
+        engine: dict[str, Any] | None = None,
         images: dict[str, Any] | None = None,
         video: Any = None,
         preset: str | None = None,
@@ -94,6 +94,7 @@ class QwenVL(io.ComfyNode):
         from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm_answer import answer, question_of
 
+        inputs.check_choices(cls.hidden, engine=inputs.ENGINES, sampling=inputs.SAMPLINGS)
         inputs.configure_cache()
         choice = inputs.engine_choice(engine)
         settings = inputs.answer_settings(max_tokens, thinking_budget, sampling, seed)

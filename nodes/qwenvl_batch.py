@@ -60,7 +60,7 @@ class QwenVLBatch(io.ComfyNode):
                 io.String.Output(display_name="captions", is_output_list=True),
                 io.String.Output(display_name="report"),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
         )
 
@@ -76,6 +76,7 @@ class QwenVLBatch(io.ComfyNode):
         from ..wrappers.vlm_batch import BatchPrompt, caption_folder, caption_images
         from ..wrappers.vlm_session import open_session
 
+        inputs.check_choices(cls.hidden, engine=inputs.ENGINES, sampling=inputs.SAMPLINGS)
         images = [image for batch in _list(values.pop("images", None)) for image in batch]
         given = inputs.given({name: _first(value) for name, value in values.items()})
         folder = given.get("folder", "").strip()
@@ -85,11 +86,11 @@ class QwenVLBatch(io.ComfyNode):
             instruction(given.get("preset", NONE), given.get("prompt", "")),
             given.get("system_prompt", ""),
             given.get("batch_size", 4),
-            _first(cls.hidden.unique_id),
+            cls.hidden.unique_id,
         )
         inputs.configure_cache()
         session = open_session(
-            inputs.engine_choice(given["engine"]),
+            inputs.engine_choice(given.get("engine")),
             inputs.answer_settings(
                 given.get("max_tokens", 512),
                 given.get("thinking_budget", -1),

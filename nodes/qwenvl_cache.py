@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from . import vlm_inputs as inputs
 
 SHOW, CLEAR, CLEAR_DISK = "show", "clear memory", "clear memory and disk"
-AS_IT_IS = "as it is"
+SIZES = [AS_IT_IS, CHANGE] = ["as it is", "change"]
 
 
 class QwenVLCache(io.ComfyNode):
@@ -29,7 +29,7 @@ class QwenVLCache(io.ComfyNode):
                     "size",
                     options=[
                         io.DynamicCombo.Option(AS_IT_IS, []),
-                        io.DynamicCombo.Option("change", _size_inputs()),
+                        io.DynamicCombo.Option(CHANGE, _size_inputs()),
                     ],
                     optional=True,
                     tooltip="Until ComfyUI ends; the settings dialog has what it starts with.",
@@ -39,6 +39,7 @@ class QwenVLCache(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output(display_name="report")],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
             not_idempotent=True,
         )
@@ -53,6 +54,7 @@ class QwenVLCache(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..wrappers import vlm_cache
 
+        inputs.check_choices(cls.hidden, size=SIZES)
         inputs.configure_cache()
         chosen = inputs.given(size)
         if chosen.get("size", AS_IT_IS) != AS_IT_IS:

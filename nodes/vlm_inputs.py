@@ -13,8 +13,8 @@ from . import settings
 CATEGORY = "Vivace/QwenVL"
 FOLDERS = ("LLM", "text_encoders")
 QUALITIES = ["auto", "fast", "balanced", "high", "ultra"]
-LOCAL, SERVER = "local", "server"
-MODEL_DEFAULT, GREEDY, CUSTOM = "model default", "greedy", "custom"
+ENGINES = [LOCAL, SERVER] = ["local", "server"]
+SAMPLINGS = [MODEL_DEFAULT, GREEDY, CUSTOM] = ["model default", "greedy", "custom"]
 NO_MODEL = "(none found: put a model folder into models/LLM)"
 
 
@@ -195,16 +195,34 @@ def model_names() -> list[str]:
     return list(find_models(model_roots()).models)
 
 
-def engine_choice(engine: dict[str, Any]) -> Any:
+def check_choices(hidden: Any, **options: list[str]) -> None:
+    """Refuse unknown values of inputs with choices, which ComfyUI just leaves out.
+
+    Args:
+        hidden: of the node, with its id and the prompt.
+
+    Raises:
+        ValueError: a value is none of those there are.
+    """
+    node = (hidden.prompt or {}).get(str(hidden.unique_id)) or {}
+    for name, known in options.items():
+        value = node.get("inputs", {}).get(name)
+        if isinstance(value, str) and value not in known:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+
+
+def engine_choice(engine: dict[str, Any] | None) -> Any:
     """What `wrappers.vlm_session.open_session` takes.
 
     Raises:
-        ValueError: the model is not there, or no server model is named.
+        ValueError: there is no engine, the model is not there, or no server model is named.
     """
     from ..vlm.load_options import LoadOptions
     from ..wrappers.vlm_session import LocalChoice, ServerChoice
 
     engine = given(engine)
+    if not engine:
+        raise ValueError(f"engine is missing; choose {LOCAL} or {SERVER}")
     if engine["engine"] == SERVER:
         if not engine["server_model"].strip():
             raise ValueError("server_model is empty. Name the model as the server calls it")

@@ -173,6 +173,8 @@ def test_an_interrupt_ends_it_within_a_token(client: ComfyClient) -> None:
         ({"prompt": "", "preset": "None (my prompt only)"}, "prompt"),
         (local(quantization="4-bit"), "bitsandbytes"),
         (local(attention="flash_attention_2"), "flash_attn"),
+        ({"engine": "cloud"}, "engine is 'cloud'; choose one of local, server"),
+        (local() | {"sampling": "greddy"}, "sampling is 'greddy'"),
         (local("unfinished"), "unfinished.*model.safetensors"),
         (remote("nowhere"), "http"),
         (remote("http://127.0.0.1:9"), "127.0.0.1:9"),
@@ -186,6 +188,13 @@ def test_errors_are_raised_and_leave_the_server_fine(
         client.run(graph(**inputs))
     assert failure.value.details["node_type"] == "VivaceQwenVL"
     assert run(client, graph(prompt="still there"))["text"]
+
+
+def test_a_prompt_without_an_engine_says_so(client: ComfyClient) -> None:
+    prompt = graph()
+    del prompt["ask"]["inputs"]["engine"]
+    with pytest.raises((PromptFailedError, PromptRejectedError), match="engine"):
+        client.run(prompt)
 
 
 def test_a_model_that_is_not_there_is_refused(client: ComfyClient) -> None:
