@@ -369,8 +369,28 @@ def test_text_and_report_stay_in_the_node(editor: Page) -> None:
     assert report.get_by_role("cell", name="prefill").count() == 1
     assert "1 encoded" in report.inner_text() or "1 from the cache" in report.inner_text()
     assert "|" not in report.inner_text()
-    assert "Run to see" not in editor.locator(".vivace-answer").inner_text()
+    text = editor.locator(".vivace-answer").inner_text()
+    assert "Run to see" not in text
+    times = report.locator("meter").evaluate_all("bars => bars.map(bar => [bar.value, bar.max])")
+    assert len(times) >= 3
+    assert max(value for value, _ in times) == times[0][1] > 0
+    editor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    editor.get_by_label("Copy the text").click()
+    editor.get_by_text("Copied").wait_for()
+    copied = editor.evaluate("() => navigator.clipboard.readText()")
+    assert " ".join(copied.split()) == " ".join(text.split())
     shoot(editor, "qwenvl")
+
+
+def test_the_cache_shows_how_full_it_is(editor: Page) -> None:
+    open_prompt(editor, {"1": node("VivaceQwenVLCache", action="show")})
+    editor.get_by_test_id("queue-button").click()
+    row = editor.locator(".vivace-report tr", has_text="images kept")
+    row.wait_for(timeout=60_000)
+    value, most = row.locator("meter").evaluate("bar => [bar.value, bar.max]")
+    assert most == 2048
+    assert 0 <= value < most
+    shoot(editor, "qwenvl-cache")
 
 
 def test_advanced_inputs_are_folded_away(editor: Page) -> None:

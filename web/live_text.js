@@ -20,6 +20,24 @@ function folded(parent, title, className) {
   return { details, body: part(details, "div", "vivace-folded") };
 }
 
+// Copies the text of `source`; says so for a moment.
+function copyButton(parent, label, source) {
+  const button = part(parent, "button", "vivace-copy");
+  button.textContent = "Copy";
+  button.ariaLabel = label;
+  button.addEventListener("click", async (event) => {
+    event.preventDefault(); // or the part would fold
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed"; // pages that are not secure may not
+    }
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+  return button;
+}
+
 function createView(node) {
   const root = document.createElement("div");
   root.className = "vivace-live";
@@ -29,8 +47,13 @@ function createView(node) {
     node,
     thinking: folded(root, "Thinking", "vivace-thinking"),
     answer: part(root, "div", "vivace-answer"),
+    copy: null,
     report: folded(root, "Report", "vivace-timings"),
   };
+  copyButton(view.thinking.details.querySelector("summary"), "Copy the thinking", view.thinking.body);
+  view.copy = copyButton(root, "Copy the text", view.answer);
+  view.answer.after(view.copy);
+  view.copy.hidden = true;
   view.answer.textContent = "Run to see the text.";
   view.thinking.details.hidden = view.report.details.hidden = true;
   const options = { serialize: false, getMinHeight: () => 140 };
@@ -42,6 +65,7 @@ function showText(view, answer, thinking) {
   view.answer.textContent = answer;
   view.thinking.body.textContent = thinking;
   view.thinking.details.hidden = !thinking;
+  view.copy.hidden = !answer;
   view.answer.parentElement.scrollTop = view.answer.parentElement.scrollHeight;
 }
 

@@ -10,13 +10,35 @@ const isRow = (line) => line.startsWith("|");
 const isRule = (line) => /^\|[\s:|-]+\|$/.test(line);
 const cells = (line) => line.slice(1, -1).split("|").map((cell) => cell.trim());
 
-function table(rows) {
+function meter(value, most) {
+  const made = element("meter");
+  made.max = most;
+  made.value = value;
+  const cell = element("td");
+  cell.append(made);
+  return cell;
+}
+
+// What a cell says of a size: "12.5 of 2048 MB".
+function share(text) {
+  const found = text.match(/([\d.]+) of ([\d.]+) MB/);
+  return found && Number(found[2]) > 0 ? [Number(found[1]), Number(found[2])] : null;
+}
+
+// Times get a bar each, in relation to the longest; sizes one that shows how full they are.
+function table(lines) {
+  const rows = lines.filter((line) => !isRule(line)).map(cells);
+  const timed = rows[0]?.at(-1) === "ms";
+  const longest = Math.max(...rows.slice(1).map((row) => Number(row.at(-1))), 0);
   const made = element("table");
-  for (const line of rows.filter((line) => !isRule(line))) {
+  rows.forEach((texts, index) => {
     const row = element("tr");
-    for (const text of cells(line)) row.append(element("td", text));
+    for (const text of texts) row.append(element("td", text));
+    const size = share(texts.at(-1) ?? "");
+    if (timed && index > 0 && longest > 0) row.append(meter(Number(texts.at(-1)), longest));
+    else if (size) row.append(meter(...size));
     made.append(row);
-  }
+  });
   return made;
 }
 
