@@ -35,7 +35,7 @@ class BlankImage(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image"),
+                io.Image.Output(display_name="image", tooltip="The images of one colour."),
                 io.Mask.Output(display_name="mask", tooltip="1 where the colour is transparent."),
             ],
         )

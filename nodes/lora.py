@@ -157,7 +157,12 @@ class LoraInspect(io.ComfyNode):
             search_aliases=["lora info", "lora metadata", "lora keys", "vivace"],
             is_output_node=True,
             inputs=[_lora_input()],
-            outputs=[_report_output()],
+            outputs=[
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What would be applied and what would not, as Markdown.",
+                )
+            ],
         )
 
     @classmethod

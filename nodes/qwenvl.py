@@ -25,13 +25,27 @@ class QwenVL(io.ComfyNode):
                 " this machine, or on a server. An image is encoded once, whatever is asked about"
                 " it later."
             ),
-            search_aliases=["caption", "vlm", "llm", "describe image", "qwen", "prompt", "vivace"],
+            search_aliases=[
+                "caption",
+                "vlm",
+                "llm",
+                "describe image",
+                "image to text",
+                "ocr",
+                "video",
+                "qwen",
+                "prompt",
+                "vivace",
+            ],
             inputs=[
                 inputs.engine_input(),
                 io.Autogrow.Input(
                     "images",
                     template=io.Autogrow.TemplatePrefix(
-                        io.Image.Input("image"), prefix="image", min=0, max=MAX_IMAGES
+                        io.Image.Input("image", tooltip="One image, or a batch of them."),
+                        prefix="image",
+                        min=0,
+                        max=MAX_IMAGES,
                     ),
                     optional=True,
                     tooltip="Images in order; a batch counts as so many images.",
@@ -58,12 +72,20 @@ class QwenVL(io.ComfyNode):
                     tooltip="Frames per second that the model sees.",
                 ),
                 io.Int.Input(
-                    "max_frames", default=64, min=1, max=768, optional=True, advanced=True
+                    "max_frames",
+                    default=64,
+                    min=1,
+                    max=768,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Most frames of the video that the model sees.",
                 ),
             ],
             outputs=[
-                io.String.Output(display_name="text"),
-                io.String.Output(display_name="thinking"),
+                io.String.Output(display_name="text", tooltip="The answer, without thinking."),
+                io.String.Output(
+                    display_name="thinking", tooltip="What the model thought; empty if it did not."
+                ),
                 io.String.Output(
                     display_name="report", tooltip="What each stage took, as Markdown."
                 ),

@@ -24,7 +24,15 @@ class QwenVLBatch(io.ComfyNode):
                 "Captions many images: those of a batch or list, as a list; or those of a folder,"
                 " as a .txt file beside each. An interrupted folder goes on where it stopped."
             ),
-            search_aliases=["batch caption", "caption folder", "dataset", "qwen", "vivace"],
+            search_aliases=[
+                "batch caption",
+                "caption folder",
+                "dataset",
+                "image to text",
+                "vlm",
+                "qwen",
+                "vivace",
+            ],
             is_input_list=True,
             inputs=[
                 inputs.engine_input(),
@@ -57,8 +65,15 @@ class QwenVLBatch(io.ComfyNode):
                 *inputs.answer_inputs(),
             ],
             outputs=[
-                io.String.Output(display_name="captions", is_output_list=True),
-                io.String.Output(display_name="report"),
+                io.String.Output(
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="The captions that were written in this run, in order.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What each stage took, and what failed, as Markdown.",
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,

@@ -24,7 +24,12 @@ class QwenVLCache(io.ComfyNode):
             description="Shows what the QwenVL image cache has saved, clears it, and sizes it.",
             search_aliases=["image cache", "embedding cache", "clear cache", "vivace"],
             inputs=[
-                io.Combo.Input("action", options=[SHOW, CLEAR, CLEAR_DISK], default=SHOW),
+                io.Combo.Input(
+                    "action",
+                    options=[SHOW, CLEAR, CLEAR_DISK],
+                    default=SHOW,
+                    tooltip="Clearing forgets encoded images and the beginnings of prompts.",
+                ),
                 io.DynamicCombo.Input(
                     "size",
                     options=[
@@ -38,7 +43,12 @@ class QwenVLCache(io.ComfyNode):
                     "after", optional=True, tooltip="Whatever shall have run before; not used."
                 ),
             ],
-            outputs=[io.String.Output(display_name="report")],
+            outputs=[
+                io.String.Output(
+                    display_name="report",
+                    tooltip="The figures since ComfyUI was started, as Markdown.",
+                )
+            ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
             not_idempotent=True,
@@ -70,9 +80,19 @@ class QwenVLCache(io.ComfyNode):
 def _size_inputs() -> list[Any]:
     return [
         io.Int.Input(
-            "memory_mb", default=-1, min=-1, max=2**20, optional=True, tooltip="-1: 2048 MB."
+            "memory_mb",
+            default=-1,
+            min=-1,
+            max=2**20,
+            optional=True,
+            tooltip="Megabytes of main memory for encoded images; -1: 2048 MB.",
         ),
         io.Int.Input(
-            "disk_mb", default=0, min=0, max=2**24, optional=True, tooltip="0: nothing on disk."
+            "disk_mb",
+            default=0,
+            min=0,
+            max=2**24,
+            optional=True,
+            tooltip="Megabytes on disk, kept across restarts; 0: nothing on disk.",
         ),
     ]

@@ -45,7 +45,7 @@ class LoadSvdquantModel(io.ComfyNode):
                     ),
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model, in 4 bits.")],
         )
 
     @classmethod

@@ -141,7 +141,13 @@ def answer_inputs() -> list[Any]:
             tooltip="How tokens are chosen. greedy: always the most probable one.",
         ),
         io.Int.Input(
-            "seed", default=0, min=0, max=2**64 - 1, optional=True, control_after_generate=True
+            "seed",
+            default=0,
+            min=0,
+            max=2**64 - 1,
+            optional=True,
+            control_after_generate=True,
+            tooltip="The same seed makes the same random choices of tokens.",
         ),
     ]
 
@@ -158,19 +164,76 @@ def prompt_inputs() -> list[Any]:
             optional=True,
             tooltip="An instruction that is ready to use; your own prompt is added to it.",
         ),
-        io.String.Input("prompt", multiline=True, default="", optional=True, dynamic_prompts=False),
-        io.String.Input("system_prompt", multiline=True, default="", optional=True, advanced=True),
+        io.String.Input(
+            "prompt",
+            multiline=True,
+            default="",
+            optional=True,
+            dynamic_prompts=False,
+            tooltip="Your own question or instruction; it follows the preset.",
+        ),
+        io.String.Input(
+            "system_prompt",
+            multiline=True,
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="How the model shall behave. Empty: no system message is sent.",
+        ),
     ]
 
 
 def _sampling_inputs() -> list[Any]:
     return [
-        io.Float.Input("temperature", default=0.7, min=0.0, max=5.0, step=0.05, optional=True),
-        io.Float.Input("top_p", default=0.8, min=0.01, max=1.0, step=0.01, optional=True),
-        io.Int.Input("top_k", default=20, min=0, max=1000, optional=True, tooltip="0 for all."),
-        io.Float.Input("min_p", default=0.0, min=0.0, max=1.0, step=0.01, optional=True),
         io.Float.Input(
-            "repetition_penalty", default=1.0, min=0.1, max=5.0, step=0.01, optional=True
+            "temperature",
+            default=0.7,
+            min=0.0,
+            max=5.0,
+            step=0.05,
+            optional=True,
+            tooltip="Higher is more varied; 0 always takes the most probable token.",
+        ),
+        io.Float.Input(
+            "top_p",
+            default=0.8,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip="Only the most probable tokens that reach this probability together; 1: all.",
+        ),
+        io.Int.Input(
+            "top_k",
+            default=20,
+            min=0,
+            max=1000,
+            optional=True,
+            tooltip="Only this many of the most probable tokens; 0 for all.",
+        ),
+        io.Float.Input(
+            "min_p",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            optional=True,
+            tooltip=(
+                "Only tokens of at least this share of the most probable one's probability; 0 for"
+                " all. Used by local models only."
+            ),
+        ),
+        io.Float.Input(
+            "repetition_penalty",
+            default=1.0,
+            min=0.1,
+            max=5.0,
+            step=0.01,
+            optional=True,
+            tooltip=(
+                "Above 1, tokens that occurred already are less probable. Used by local models"
+                " only."
+            ),
         ),
     ]
 
