@@ -46,11 +46,11 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
-    """The editor, opened once, with our nodes registered."""
+def open_editor(browser: Browser, server: ComfyServer, language: str = "en") -> Page:
+    """A new page with the editor, with our nodes registered."""
     # Without this, a new user is shown the templates before the graph.
-    ComfyClient(server.url).post("/settings", {"Comfy.TutorialCompleted": True})
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Locale": language}
+    ComfyClient(server.url).post("/settings", settings)
     opened = browser.new_page(viewport={"width": 1500, "height": 900})
     opened.goto(server.url)
     opened.wait_for_function(
@@ -59,6 +59,13 @@ def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
     )
     # The editor opens its first workflow a moment after it has registered the nodes.
     opened.wait_for_function("() => app.graph.nodes.length > 0")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
+    """The editor, opened once."""
+    opened = open_editor(browser, server)
     yield opened
     opened.close()
 
@@ -411,3 +418,32 @@ def test_advanced_inputs_are_folded_away(editor: Page) -> None:
     assert {"engine.dtype", "system_prompt"} <= set(editor.evaluate(shown))
     inputs = prompt_of(editor)["2"]["inputs"]
     assert {"engine.dtype", "system_prompt"} <= inputs.keys()  # hidden or not, they are sent
+
+
+def test_nodes_are_shown_in_the_language_of_the_editor_and_have_help(
+    browser: Browser, server: ComfyServer
+) -> None:
+    chinese = open_editor(browser, server, "zh")
+    shown = chinese.evaluate(
+        """() => {
+            app.graph.clear();
+            const node = LiteGraph.createNode("VivaceQwenVLBatch");
+            app.graph.add(node);
+            node.pos = [100, 100];
+            const label = name => node.widgets.find(w => w.name === name).label;
+            const output = node.outputs[0].localized_name;
+            return [node.title, node.constructor.category, label("engine.model"), output];
+        }"""
+    )
+    chinese.wait_for_timeout(1000)  # the view is fitted to the new workflow
+    title = chinese.evaluate(
+        "() => [...app.canvas.ds.convertOffsetToCanvas(app.graph.nodes[0].pos)]"
+    )
+    chinese.mouse.click(title[0] + 60, title[1] - 12)
+    chinese.get_by_test_id("info-button").click()
+    chinese.get_by_role("heading", name="Limits and errors").wait_for()
+    shoot(chinese, "chinese")
+    assert chinese.get_by_role("cell", name="engine.api_key_variable").count() == 1
+    chinese.close()
+    ComfyClient(server.url).post("/settings", {"Comfy.Locale": "en"})
+    assert shown == ["QwenVL 批量", "Vivace/QwenVL", "模型", "描述"]
