@@ -1,0 +1,64 @@
+"""LoRA names as people and other tools write them, and the listed file that each means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+EXTENSIONS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+_SHOWN = 5
+
+
+class LoraNameError(ValueError):
+    """A name that means no file of the list, or several; the message names candidates."""
+
+
+def resolve(name: str, listed: Collection[str]) -> str:
+    """Find the one name of `listed` that `name` means; both have forward slashes.
+
+    `name` may lack the extension, and folders at its beginning. A name that is complete but for
+    its extension goes before one that also lacks folders; case counts unless nothing matches.
+
+    Raises:
+        LoraNameError: none matches, or several do equally well.
+    """
+    if name in listed:
+        return name
+    if name:
+        for fold in (str, str.casefold):
+            stem = fold(_stem(name))
+            # A name with an extension means a file with that one.
+            ends = (fold(name),) if stem != fold(name) else (stem, *(stem + e for e in EXTENSIONS))
+            for found in (
+                [other for other in listed if fold(other) in ends],
+                [other for other in listed if fold(other).endswith(tuple(f"/{e}" for e in ends))],
+            ):
+                if len(found) == 1:
+                    return found[0]
+                if found:
+                    raise LoraNameError(
+                        f"The LoRA '{name}' may be any of {_either(sorted(found))}."
+                        " Write its folder and extension too."
+                    )
+    near = _near(name, listed)
+    hint = f" Did you mean {_either(near)}?" if near else ""
+    raise LoraNameError(f"The LoRA '{name}' is not in ComfyUI's loras folders.{hint}")
+
+
+def _stem(name: str) -> str:
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension):
+            return name[: -len(extension)]
+    return name
+
+
+def _near(name: str, listed: Collection[str]) -> list[str]:
+    """Names of files of the same name in other folders, or else of similar names."""
+    base = _stem(name).rpartition("/")[2].casefold()
+    same = [other for other in listed if _stem(other).rpartition("/")[2].casefold() == base]
+    return sorted(same)[:_SHOWN] or difflib.get_close_matches(name, listed, n=3, cutoff=0.4)
+
+
+def _either(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return " or ".join(names[:_SHOWN]) + (f" or {more} more" if more > 0 else "")

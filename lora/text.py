@@ -1,0 +1,99 @@
+"""LoRAs written in a prompt, as `<lora:name:0.8>`, or `<lora:name:0.8:0.6>` with the strength for
+the text encoder second."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from .rows import LoraRow, RowError
+
+_TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+_OPEN = re.compile(r"<lora:[^<>]{0,40}", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_BETWEEN = " \t,"
+_FORM = "Write it like <lora:style:0.8> or <lora:style:0.8:0.6>"
+
+
+def parse_text(text: str) -> tuple[tuple[LoraRow, ...], str]:
+    """Take the tags out of a text; return their rows in order, and the text without them.
+
+    A tag without numbers has strength 1. With a tag goes the comma or blank that only kept it from
+    its neighbours. A text without tags is returned as it is.
+
+    Raises:
+        RowError: a tag without a name, with anything but one or two numbers after it, or without
+            its closing bracket.
+    """
+    rows, segments, end = [], [], 0
+    for match in _TAG.finditer(text):
+        rows.append(_row(match[0], match[1]))
+        segments.append(text[end : match.start()])
+        end = match.end()
+    segments.append(text[end:])
+    for segment in segments:
+        if opened := _OPEN.search(segment):
+            raise RowError(f"The tag '{opened[0]}' in the text has no closing '>'. {_FORM}.")
+    return tuple(rows), _join(segments)
+
+
+def rows_to_text(rows: Iterable[LoraRow]) -> str:
+    """Write the rows that are on as tags, one blank between them; `parse_text` reads them again.
+
+    Raises:
+        RowError: a name that no tag can hold.
+    """
+    return " ".join(_tag(row) for row in rows if row.on)
+
+
+def _row(tag: str, content: str) -> LoraRow:
+    name, *numbers = (part.strip() for part in content.split(":"))
+    if not name or len(numbers) > 2:
+        raise RowError(f"The tag '{tag}' in the text is none of a LoRA. {_FORM}.")
+    strengths = [float(number) if _NUMBER.fullmatch(number) else math.nan for number in numbers]
+    if not all(map(math.isfinite, strengths)):
+        raise RowError(f"The tag '{tag}' in the text has a strength that is no number. {_FORM}.")
+    return LoraRow(
+        name.replace("\\", "/"),
+        strength=strengths[0] if strengths else 1.0,
+        strength_clip=strengths[1] if len(strengths) > 1 else None,
+    )
+
+
+def _tag(row: LoraRow) -> str:
+    if row.lora != row.lora.strip() or not row.lora or set(row.lora) & set("<>:\\"):
+        raise RowError(
+            f"The name '{row.lora}' cannot be written as a tag. Rename the file: without outer"
+            " blanks and any of < > : \\"
+        )
+    numbers = (row.strength,) if row.strength_clip is None else (row.strength, row.strength_clip)
+    return f"<lora:{row.lora}:{':'.join(map(_number, numbers))}>"
+
+
+def _number(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
+
+
+def _join(segments: list[str]) -> str:
+    """Join what stood around tags. Commas and blanks at each seam become one, or none at an end."""
+    first, *others = segments
+    if not others:
+        return first
+    body = first.rstrip(_BETWEEN)
+    parts, seam = [body], first[len(body) :]
+    for segment in others:
+        body = segment.strip(_BETWEEN)
+        if not body:  # only separators between two tags
+            seam += segment
+            continue
+        start = segment.index(body)
+        parts += [_glue(parts[-1], seam + segment[:start], body), body]
+        seam = segment[start + len(body) :]
+    return "".join(parts) + (seam if others[-1].strip(_BETWEEN) else "")
+
+
+def _glue(before: str, seam: str, after: str) -> str:
+    if not before or before.endswith("\n") or after.startswith("\n"):
+        return ""
+    return ", " if "," in seam else seam[:1]
