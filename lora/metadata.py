@@ -46,21 +46,22 @@ class HeaderScale:
 
 def header_scale(metadata: Mapping[str, str]) -> HeaderScale:
     """Read the scale information of a header; malformed values count as absent."""
-    adapter = _json_object(metadata.get("lora_adapter_metadata"))
+    adapter = json_object(metadata.get("lora_adapter_metadata"))
     prefix = "transformer." if any(name.startswith("transformer.") for name in adapter) else ""
-    alpha = _number(adapter.get(f"{prefix}lora_alpha", adapter.get(f"{prefix}alpha")))
+    alpha = number(adapter.get(f"{prefix}lora_alpha", adapter.get(f"{prefix}alpha")))
     if alpha is None and "lokr" in metadata.get("networkType", "").lower():
-        alpha = _number(metadata.get("alpha"))
+        alpha = number(metadata.get("alpha"))
     patterns = adapter.get(f"{prefix}alpha_pattern")
     numbers = {
-        name: number
+        name: found
         for name, value in (patterns.items() if isinstance(patterns, dict) else ())
-        if (number := _number(value)) is not None
+        if (found := number(value)) is not None
     }
     return HeaderScale(alpha, adapter.get(f"{prefix}use_rslora") is True, numbers)
 
 
-def _json_object(text: str | None) -> dict[str, Any]:
+def json_object(text: str | None) -> dict[str, Any]:
+    """Return the object of JSON text, an empty one for anything else."""
     try:
         value = json.loads(text) if text else {}
     except (ValueError, RecursionError):
@@ -68,11 +69,12 @@ def _json_object(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """Return a finite number, or the text of one; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        number = float(value)
+        result = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return result if math.isfinite(result) else None
