@@ -30,39 +30,38 @@ def check_name(name: str) -> str:
     normal = unicodedata.normalize("NFC", name)
     if not normal:
         raise PromptNameError("the name is empty. Give one, such as 'portraits/soft light'")
-    if len(normal) > MAX_NAME_CHARACTERS:
-        raise _error(normal, f"longer than {MAX_NAME_CHARACTERS} characters")
-    parts = normal.split("/")
-    if len(parts) > MAX_PARTS:
-        raise _error(normal, f"more than {MAX_PARTS} folders deep")
-    for part in parts:
-        _check_part(normal, part)
+    if fault := find_fault(normal):
+        shown = normal if len(normal) <= 60 else f"{normal[:60]}..."
+        raise PromptNameError(
+            f"{shown!r} cannot name a prompt: it has {fault}. Use plain words, with / between"
+            " folders"
+        )
     return normal
 
 
-def _check_part(name: str, part: str) -> None:
+def find_fault(name: str) -> str | None:
+    """What keeps a name in Unicode NFC from being a file's on every system, or None."""
+    if len(name) > MAX_NAME_CHARACTERS:
+        return f"more than {MAX_NAME_CHARACTERS} characters"
+    parts = name.split("/")
+    if len(parts) > MAX_PARTS:
+        return f"more than {MAX_PARTS} folders"
+    return next((fault for part in parts if (fault := _part_fault(part))), None)
+
+
+def _part_fault(part: str) -> str | None:
     if not part:
-        raise _error(name, "a slash at the beginning, at the end, or twice")
+        return "a slash at the beginning, at the end, or twice"
     if part.startswith("."):
-        raise _error(name, "a part that begins with a dot")
+        return "a part that begins with a dot"
     if part != part.strip() or part.endswith("."):
-        raise _error(name, "a part that begins or ends with a space, or ends with a dot")
+        return "a part that begins or ends with a space, or ends with a dot"
     for character in part:
         hidden = unicodedata.category(character)[0] in "C" or character in "\u2028\u2029"
         if character in _FORBIDDEN or (hidden and character not in _JOINERS):
-            raise _error(name, f"the character {character!a}")
-    try:
-        size = len(part.encode())
-    except UnicodeEncodeError:
-        raise _error(name, "half a character") from None
-    if size > MAX_PART_BYTES:
-        raise _error(name, f"a part longer than {MAX_PART_BYTES} bytes")
+            return f"the character {character!a}"
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"a part longer than {MAX_PART_BYTES} bytes"
     if part.partition(".")[0].rstrip().casefold() in _RESERVED:
-        raise _error(name, "a part that Windows reserves")
-
-
-def _error(name: str, problem: str) -> PromptNameError:
-    shown = name if len(name) <= 60 else f"{name[:60]}..."
-    return PromptNameError(
-        f"{shown!r} cannot name a prompt: it has {problem}. Use plain words, with / between folders"
-    )
+        return "a part that Windows reserves"
+    return None

@@ -1,0 +1,174 @@
+"""Named stacks of LoRAs: one readable JSON file each in one folder, which processes may share.
+
+A stack is replaced as a whole, so readers and other writers need no lock. What is damaged, or half
+written by something else, is reported and left out.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..lora.rows import LoraRow, RowError, parse_rows
+from .json_files import JsonFileError, read_object, write_object
+from .prompt_names import find_fault
+
+SUFFIX = ".json"
+Rows = tuple[LoraRow, ...]
+_FIELD = "rows"
+_BUNDLE_FIELD = "vivace_stacks"
+
+
+class StackPresetError(ValueError):
+    """Something that cannot be done with a stack; the message names it and the remedy."""
+
+
+class NoSuchStackError(StackPresetError):
+    """There is no stack of this name."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Stacks by name, in order, and the files that could not be read."""
+
+    stacks: dict[str, Rows]
+    problems: tuple[JsonFileError, ...]
+
+
+class StackPresets:
+    """The stacks in one folder, which is made when one is first saved."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+
+    def load(self, name: str) -> Rows:
+        """Return the rows of a stack.
+
+        Raises:
+            StackPresetError: no possible name, or (`NoSuchStackError`) there is none of it.
+            JsonFileError: its file is damaged.
+        """
+        rows = _read(self._path(name))
+        if rows is None:
+            raise NoSuchStackError(f"There is no stack '{name}'. Save it first.")
+        return rows
+
+    def save(self, name: str, rows: Sequence[LoraRow]) -> None:
+        """Save a stack, in place of any other of the name.
+
+        Raises:
+            StackPresetError: no possible name, or one that differs from another only in case.
+            JsonFileError: the file cannot be written.
+        """
+        path = self._path(name)
+        for other in self._files():
+            if other.name != path.name and other.name.casefold() == path.name.casefold():
+                raise StackPresetError(
+                    f"'{path.stem}' differs from '{other.stem}' only in case, which not every"
+                    " system tells apart. Choose another name."
+                )
+        write_object(path, {_FIELD: _as_json(rows)})
+
+    def delete(self, name: str) -> None:
+        """Delete a stack, damaged or not.
+
+        Raises:
+            StackPresetError, JsonFileError: as for `load`.
+        """
+        path = self._path(name)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            raise NoSuchStackError(f"There is no stack '{name}'.") from None
+        except OSError as error:
+            problem = f"cannot be deleted ({error.strerror})"
+            raise JsonFileError(path, problem, "Check the permissions") from None
+
+    def list(self) -> Listing:
+        """Every stack, and what looks like one but cannot be read."""
+        stacks: dict[str, Rows] = {}
+        problems: list[JsonFileError] = []
+        for path in self._files():
+            try:
+                rows = _read(self._path(path.stem))
+            except StackPresetError as error:
+                problems.append(JsonFileError(path, str(error).rstrip("."), "Rename the file"))
+            except JsonFileError as error:
+                problems.append(error)
+            else:
+                if rows is not None:  # else deleted meanwhile
+                    stacks[path.stem] = rows
+        return Listing(stacks, tuple(problems))
+
+    def export_to(self, path: Path, names: Iterable[str] | None = None) -> None:
+        """Write stacks, all of them by default, to one file.
+
+        Raises:
+            StackPresetError, JsonFileError: as for `load`, or the file cannot be written.
+        """
+        chosen = self.list().stacks if names is None else {n: self.load(n) for n in names}
+        write_object(path, {_BUNDLE_FIELD: {name: _as_json(chosen[name]) for name in chosen}})
+
+    def import_from(self, path: Path, overwrite: bool = False) -> tuple[str, ...]:
+        """Save the stacks of an exported file, those that exist only with `overwrite`.
+
+        Nothing is saved unless every stack of the file can be read.
+
+        Returns:
+            The names that were saved.
+
+        Raises:
+            JsonFileError: no such file, or not one of stacks.
+            StackPresetError: a name that no stack can have, or that differs from another's in case.
+        """
+        content = read_object(path)
+        if content is None:
+            raise JsonFileError(path, "no such file", "Check the path")
+        entries = content.get(_BUNDLE_FIELD)
+        if not isinstance(entries, dict):
+            raise JsonFileError(path, "not a file of exported stacks", "Export the stacks again")
+        stacks = {name: _rows(path, rows, f"the stack '{name}' ") for name, rows in entries.items()}
+        present = {name for name in stacks if self._path(name).exists()}
+        chosen = [name for name in stacks if overwrite or name not in present]
+        for name in chosen:
+            self.save(name, stacks[name])
+        return tuple(chosen)
+
+    def _path(self, name: str) -> Path:
+        normal = unicodedata.normalize("NFC", name)
+        fault = "a slash" if "/" in normal else find_fault(normal) if normal else "no characters"
+        if fault:
+            shown = normal if len(normal) <= 60 else f"{normal[:60]}..."
+            raise StackPresetError(f"{shown!r} cannot name a stack: it has {fault}.")
+        return self._folder / f"{normal}{SUFFIX}"
+
+    def _files(self) -> list[Path]:
+        try:
+            files = [Path(entry.path) for entry in os.scandir(self._folder)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise JsonFileError(self._folder, problem, "Check the permissions") from None
+        return sorted(p for p in files if p.suffix == SUFFIX and not p.name.startswith("."))
+
+
+def _as_json(rows: Iterable[LoraRow]) -> list[dict[str, Any]]:
+    return [row.as_dict() for row in rows]
+
+
+def _read(path: Path) -> Rows | None:
+    content = read_object(path)
+    return None if content is None else _rows(path, content.get(_FIELD), "")
+
+
+def _rows(path: Path, value: Any, of: str) -> Rows:
+    try:
+        return parse_rows(value)
+    except RowError as error:
+        problem = f"{of}damaged: {str(error).rstrip('.')}"
+        raise JsonFileError(path, problem, "Repair it in an editor, or move it away") from None
