@@ -1,23 +1,47 @@
-"""Lets HTTP clients write list-valued inputs of our nodes as plain JSON lists.
+"""What the pack adds to ComfyUI's HTTP API: plain lists in prompts, and routes for the LoRA editor.
 
 ComfyUI takes every list in a prompt for a link `[node id, output index]` and rejects other lists
 before a node sees them; its editor therefore sends `{"__value__": [...]}`. A prompt written by
 hand, or copied from `/history`, has the bare list. A prompt handler wraps those, for our nodes.
+
+The code behind a route is imported when it is first called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+# Method, path, and function of `lora_routes.py`.
+ROUTES = (
+    ("GET", "/vivace/loras", "get_loras"),
+    ("GET", "/vivace/lora/info", "get_info"),
+    ("GET", "/vivace/lora/preview", "get_preview"),
+    ("GET", "/vivace/stacks", "get_stacks"),
+    ("PUT", "/vivace/stacks/{name}", "put_stack"),
+    ("DELETE", "/vivace/stacks/{name}", "delete_stack"),
+)
 
-def accept_plain_lists(node_ids: Collection[str]) -> None:
-    """Register the handler with the running server, if there is one (tests import without)."""
+
+def extend_server(node_ids: Collection[str]) -> None:
+    """Register handler and routes with the running server, if there is one (not in most tests)."""
     from server import PromptServer  # pyright: ignore[reportMissingImports]
 
     server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
+    if server is None:
+        return
+    server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
+    for method, path, function in ROUTES:
+        server.routes.route(method, path)(_on_use(function))
+
+
+def _on_use(function: str) -> Callable[[Any], Awaitable[Any]]:
+    async def handler(request: Any) -> Any:
+        from . import lora_routes
+
+        return await getattr(lora_routes, function)(request)
+
+    return handler
 
 
 def wrap_lists(request: Any, node_ids: Collection[str]) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .http_api import accept_plain_lists
+from .http_api import extend_server
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         display_name="LoRA Stack",
         module="lora",
         class_name="LoraStack",
-        outputs=("MODEL", "STRING", "LORA_STACK"),
-        validates=("rows",),
+        outputs=("MODEL", "STRING", "LORA_STACK", "STRING", "STRING"),
+        validates=("rows", "text"),
         fingerprints=True,
     ),
     NodeRow(
@@ -216,7 +216,7 @@ def build_stub(row: NodeRow) -> type[io.ComfyNode]:
 def register() -> dict[str, dict[str, Any]]:
     """What ComfyUI reads from a node pack: stub classes and display names, by node id."""
     node_ids = frozenset(row.node_id for row in NODE_TABLE)
-    accept_plain_lists(node_ids)
+    extend_server(node_ids)
     return {
         "NODE_CLASS_MAPPINGS": {row.node_id: build_stub(row) for row in NODE_TABLE},
         "NODE_DISPLAY_NAME_MAPPINGS": {row.node_id: row.display_name for row in NODE_TABLE},

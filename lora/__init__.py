@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .dora import Dora, ResolvedDora
     from .errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
     from .examine import inspect
+    from .info import LoraInfo, lora_info
     from .loader import Entry, Lora, load_lora
     from .report import Report, markdown
     from .stack import LoraStack
@@ -35,6 +36,7 @@ _HOMES = {
     "LoraError": "errors",
     "LoraFileError": "errors",
     "LoraFormatError": "errors",
+    "LoraInfo": "info",
     "LoraModelError": "errors",
     "LoraStack": "stack",
     "LowRank": "delta",
@@ -42,6 +44,7 @@ _HOMES = {
     "ResolvedDora": "dora",
     "inspect": "examine",
     "load_lora": "loader",
+    "lora_info": "info",
     "markdown": "report",
     "qwen_image": "architecture",
     "z_image": "architecture",
@@ -61,6 +64,7 @@ __all__ = [
     "LoraError",
     "LoraFileError",
     "LoraFormatError",
+    "LoraInfo",
     "LoraModelError",
     "LoraStack",
     "LowRank",
@@ -68,6 +72,7 @@ __all__ = [
     "ResolvedDora",
     "inspect",
     "load_lora",
+    "lora_info",
     "markdown",
     "qwen_image",
     "z_image",

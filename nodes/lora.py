@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..lora.rows import LoraRow, RowError, parse_rows
+from ..lora.rows import LoraRow, RowError, parse_rows, parse_stack
 from . import lora_files, settings
 
 CATEGORY = "Vivace/LoRA"
@@ -16,7 +16,7 @@ MODES = ["auto", "merge", "branch"]
 
 @io.comfytype(io_type="VIVACE_LORA_ROWS")
 class LoraRows(io.ComfyTypeI):
-    """A list of `{"on": bool, "lora": str, "strength": float}`, edited by `web/lora_rows.js`."""
+    """A list of rows as `lora.rows.parse_rows` reads them, edited by `web/lora_rows.js`."""
 
     Type = list[dict[str, Any]]
 
@@ -54,28 +54,48 @@ class LoraStack(io.ComfyNode):
                     optional=True,
                     tooltip="LoRAs from another pack's stack node; they come before the rows.",
                 ),
+                io.String.Input(
+                    "text",
+                    optional=True,
+                    force_input=True,
+                    tooltip=(
+                        "A prompt with LoRAs in it, as <lora:name:0.8>, or <lora:name:0.8:0.6> with"
+                        " the strength for the text encoder second; they come after the rows."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRAs."),
                 _report_output(),
                 io.Custom("LORA_STACK").Output(
                     display_name="lora_stack",
-                    tooltip="All LoRAs as (name, strength, strength), for other packs' nodes.",
+                    tooltip=(
+                        "All LoRAs as (name, strength, strength for the text encoder), for other"
+                        " packs' nodes."
+                    ),
+                ),
+                io.String.Output(
+                    display_name="trigger_words",
+                    tooltip="Trigger words of the LoRAs that are on, separated by commas.",
+                ),
+                io.String.Output(
+                    display_name="text", tooltip="The text that came in, without its LoRAs."
                 ),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, rows: Any = None) -> bool | str:
+    def validate_inputs(cls, rows: Any = None, text: Any = None) -> bool | str:
         try:
-            active = _active(parse_rows([] if rows is None else rows))
+            active, _ = _rows(rows, text)
         except RowError as error:
             return str(error)
         return lora_files.missing_loras(row.lora for row in active) or True
 
     @classmethod
-    def fingerprint_inputs(cls, rows: Any = None, **_: Any) -> Any:
-        return [(*lora_files.file_identity(r.lora), r.strength) for r in _active(parse_rows(rows))]
+    def fingerprint_inputs(cls, rows: Any = None, text: Any = None, **_: Any) -> Any:
+        active, _rest = _rows(rows, text)
+        return [(*lora_files.file_identity(r.lora), r.strength, r.clip) for r in active]
 
     @classmethod
     def execute(
@@ -85,11 +105,13 @@ class LoraStack(io.ComfyNode):
         mode: str = "auto",
         strict: bool = False,
         lora_stack: Any = None,
+        text: str | None = None,
     ) -> io.NodeOutput:
-        active = _active((*rows_of_stack(lora_stack), *parse_rows(rows)))
+        active, rest = _rows(rows, text, lora_stack)
         patched, report = _apply(model, active, mode, strict)
-        stack = [(lora_files.listed_name(r.lora), r.strength, r.strength) for r in active]
-        return io.NodeOutput(patched, report, stack)
+        words = ", ".join(lora_files.trigger_words(row.lora for row in active))
+        stack = [(lora_files.listed_name(r.lora), r.strength, r.clip) for r in active]
+        return io.NodeOutput(patched, report, stack, words, rest)
 
 
 class LoraLoader(io.ComfyNode):
@@ -138,7 +160,7 @@ class LoraLoader(io.ComfyNode):
     def execute(
         cls, model: Any, lora: str, strength: float, mode: str = "auto", strict: bool = False
     ) -> io.NodeOutput:
-        return io.NodeOutput(*_apply(model, _active((LoraRow(lora, strength),)), mode, strict))
+        return io.NodeOutput(*_apply(model, [LoraRow(lora, strength)], mode, strict))
 
 
 class LoraInspect(io.ComfyNode):
@@ -182,24 +204,16 @@ class LoraInspect(io.ComfyNode):
         return io.NodeOutput(report, ui={"text": (report,)})
 
 
-def rows_of_stack(lora_stack: Any) -> tuple[LoraRow, ...]:
-    """Rows from another pack's LORA_STACK: `(name, model strength, clip strength)` each.
+def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], str]:
+    """The active rows of all three inputs, in the order in which they apply; the rest of the text.
 
-    Raises:
-        ValueError: it is not such a list.
+    Inputs that are links are None until the node runs.
     """
-    rows = []
-    for index, item in enumerate(lora_stack or ()):
-        if not isinstance(item, (list, tuple)) or len(item) < 2:
-            raise ValueError(
-                f"lora_stack[{index}] must be (name, model strength, clip strength), not {item!r}."
-            )
-        rows.append({"lora": item[0], "strength": item[1]})
-    return parse_rows(rows)
+    from ..lora.text import parse_text
 
-
-def _active(rows: tuple[LoraRow, ...]) -> list[LoraRow]:
-    return [row for row in rows if row.active]
+    tagged, rest = parse_text("" if text is None else str(text))
+    everything = (*parse_stack(lora_stack), *parse_rows([] if rows is None else rows), *tagged)
+    return [row for row in everything if row.active], rest
 
 
 def _apply(model: Any, rows: list[LoraRow], mode: str, strict: bool) -> tuple[Any, str]:
@@ -209,7 +223,8 @@ def _apply(model: Any, rows: list[LoraRow], mode: str, strict: bool) -> tuple[An
     CACHE.resize(settings.lora_cache_bytes())
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not '{mode}'.")
-    files = [(lora_files.lora_path(row.lora), row.strength) for row in rows]
+    # A row may change only the text encoder, which another node does with the LORA_STACK.
+    files = [(lora_files.lora_path(row.lora), row.strength) for row in rows if row.strength]
     return apply_loras(model, files, mode, strict)  # pyright: ignore[reportArgumentType]
 
 

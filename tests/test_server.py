@@ -47,7 +47,7 @@ def test_nodes_are_listed_with_their_schema(client: ComfyClient) -> None:
     assert stack["display_name"] == "LoRA Stack"
     assert stack["category"] == "Vivace/LoRA"
     assert stack["input"]["required"]["rows"][0] == "VIVACE_LORA_ROWS"
-    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK"]
+    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK", "STRING", "STRING"]
     assert stack["python_module"] == "custom_nodes.ComfyUI-Vivace"
     names = info["VivaceLoraLoader"]["input"]["required"]["lora"]
     assert {PEFT, KOHYA} <= set(names[1]["options"])

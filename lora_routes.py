@@ -1,0 +1,149 @@
+"""The routes of the LoRA editor: what there is, what is known of it, and saved stacks.
+
+LoRAs are named as ComfyUI lists them, so no path of this machine goes in or out. Only the routes of
+stacks change anything. File systems may be slow, so every look at them is taken in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from .lora.errors import LoraError
+from .lora.rows import RowError, parse_rows
+from .nodes import lora_files
+from .toolkit.json_files import JsonFileError
+from .toolkit.stack_presets import NoSuchStackError, StackPresetError, StackPresets
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+FOLDER = "vivace/stacks"  # below the folder of a ComfyUI user
+_IMAGE_TYPES = {".jpg": "image/jpeg"}  # of others the type is the ending
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _answers(handler: Handler) -> Handler:
+    """Turn what goes wrong into a JSON answer."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except _RefusedError as error:
+            return _error(error.status, str(error))
+        except NoSuchStackError as error:
+            return _error(404, str(error))
+        except (StackPresetError, RowError) as error:
+            return _error(400, str(error))
+        except (LoraError, JsonFileError) as error:
+            # Its own message would tell the path.
+            return _error(400, f"{Path(error.path).name}: {error.problem}. {error.remedy}.")
+
+    return answer
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)
+
+
+@_answers
+async def get_loras(request: web.Request) -> web.StreamResponse:
+    """`{"loras": [{"name", "preview": bool, "modified": s}]}`."""
+    return web.json_response({"loras": await asyncio.to_thread(lora_files.lora_entries)})
+
+
+@_answers
+async def get_info(request: web.Request) -> web.StreamResponse:
+    """What is known of the LoRA `?name=`: the fields of `lora.info.LoraInfo`."""
+    name, path = await _lora(request)
+    return web.json_response({**await asyncio.to_thread(_info, path), "name": name})
+
+
+@_answers
+async def get_preview(request: web.Request) -> web.StreamResponse:
+    """The preview image of the LoRA `?name=`."""
+    from .lora.sidecars import find_preview
+
+    name, path = await _lora(request)
+    preview = await asyncio.to_thread(find_preview, path)
+    if preview is None:
+        raise _RefusedError(404, f"The LoRA '{name}' has no preview image.")
+    ending = preview.suffix.lower()
+    headers = {
+        "Content-Type": _IMAGE_TYPES.get(ending, f"image/{ending[1:]}"),
+        "Cache-Control": "no-cache",  # the browser asks whether it has changed
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.FileResponse(preview, headers=headers)
+
+
+@_answers
+async def get_stacks(request: web.Request) -> web.StreamResponse:
+    """`{"stacks": {name: rows}, "problems": [...]}`; problems are files that were left out."""
+    listing = await asyncio.to_thread(_presets(request).list)
+    stacks = {name: [row.as_dict() for row in rows] for name, rows in listing.stacks.items()}
+    problems = [
+        f"{error.path.name}: {error.problem}. {error.remedy}." for error in listing.problems
+    ]
+    return web.json_response({"stacks": stacks, "problems": problems})
+
+
+@_answers
+async def put_stack(request: web.Request) -> web.StreamResponse:
+    """Save the rows of the body under a name; answer with `{"rows"}` as they were saved."""
+    try:
+        body = await request.json()
+    except (ValueError, LookupError, RecursionError) as error:  # also an unknown charset
+        raise _RefusedError(400, f"The body is no JSON ({error}). Send a list of rows.") from None
+    rows = parse_rows(body)
+    await asyncio.to_thread(_presets(request).save, request.match_info["name"], rows)
+    return web.json_response({"rows": [row.as_dict() for row in rows]})
+
+
+@_answers
+async def delete_stack(request: web.Request) -> web.StreamResponse:
+    """Delete a stack."""
+    name = request.match_info["name"]
+    await asyncio.to_thread(_presets(request).delete, name)
+    return web.json_response({"deleted": name})
+
+
+async def _lora(request: web.Request) -> tuple[str, Path]:
+    """Name and file of the LoRA that a request asks for."""
+    name = request.query.get("name")
+    if not name:
+        raise _RefusedError(400, "Say which LoRA: ?name=styles/ink.safetensors.")
+    try:
+        path = await asyncio.to_thread(lora_files.lora_path, name)
+    except ValueError as error:
+        raise _RefusedError(404, str(error)) from None
+    return lora_files.listed_name(name).replace("\\", "/"), path
+
+
+def _info(path: Path) -> dict[str, Any]:
+    from .lora.info import lora_info
+
+    return lora_info(path).as_dict()
+
+
+def _presets(request: web.Request) -> StackPresets:
+    """The stacks of the ComfyUI user who asks."""
+    from server import PromptServer  # pyright: ignore[reportMissingImports]
+
+    users = PromptServer.instance.user_manager
+    try:
+        folder = users.get_request_user_filepath(request, FOLDER, create_dir=False)
+    except KeyError as error:
+        raise _RefusedError(400, str(error.args[0])) from None
+    if folder is None:
+        raise _RefusedError(400, "This user has no folder.")
+    return StackPresets(folder)
