@@ -29,9 +29,11 @@ def resolve(name: str, listed: Collection[str]) -> str:
             stem = fold(_stem(name))
             # A name with an extension means a file with that one.
             ends = (fold(name),) if stem != fold(name) else (stem, *(stem + e for e in EXTENSIONS))
+            inner = tuple(f"/{end}" for end in ends)
+            near = [other for other in listed if stem in fold(other)]  # few, so the rest is quick
             for found in (
-                [other for other in listed if fold(other) in ends],
-                [other for other in listed if fold(other).endswith(tuple(f"/{e}" for e in ends))],
+                [other for other in near if fold(other) in ends],
+                [other for other in near if fold(other).endswith(inner)],
             ):
                 if len(found) == 1:
                     return found[0]
@@ -40,8 +42,8 @@ def resolve(name: str, listed: Collection[str]) -> str:
                         f"The LoRA '{name}' may be any of {_either(sorted(found))}."
                         " Write its folder and extension too."
                     )
-    near = _near(name, listed)
-    hint = f" Did you mean {_either(near)}?" if near else ""
+    similar = _similar(name, listed)
+    hint = f" Did you mean {_either(similar)}?" if similar else ""
     raise LoraNameError(f"The LoRA '{name}' is not in ComfyUI's loras folders.{hint}")
 
 
@@ -52,7 +54,7 @@ def _stem(name: str) -> str:
     return name
 
 
-def _near(name: str, listed: Collection[str]) -> list[str]:
+def _similar(name: str, listed: Collection[str]) -> list[str]:
     """Names of files of the same name in other folders, or else of similar names."""
     base = _stem(name).rpartition("/")[2].casefold()
     same = [other for other in listed if _stem(other).rpartition("/")[2].casefold() == base]
