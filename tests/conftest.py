@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,9 @@ from vivace.devkit.client import ComfyClient
 from vivace.devkit.demo.models import ensure_models, import_comfy
 from vivace.devkit.layout import MODELS, OUT
 from vivace.devkit.server import ComfyServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Error, Page
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -110,3 +114,47 @@ def server(comfyui_folder: Path, models: Path, vlm_models: Path) -> Iterator[Com
 def client(server: ComfyServer) -> ComfyClient:
     """A client of the session's server."""
     return ComfyClient(server.url)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+    from support.editor import FLAGS, find_browser
+
+    program = find_browser()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
+    """The editor, opened once."""
+    from support.editor import open_editor
+
+    opened = open_editor(browser, server)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def editor(page: Page) -> Iterator[Page]:
+    """The editor with an empty graph; script errors of ours fail the test."""
+    errors: list[str] = []
+
+    def on_error(error: Error) -> None:
+        errors.append(f"{error} {error.stack}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            errors.append(f"{message.text} {message.location}")
+
+    page.on("pageerror", on_error)
+    page.on("console", on_console)
+    page.evaluate("() => app.graph.clear()")
+    yield page
+    page.keyboard.press("Escape")
+    page.remove_listener("pageerror", on_error)
+    page.remove_listener("console", on_console)
+    assert [error for error in errors if "extensions/comfyui-vivace" in error.lower()] == []

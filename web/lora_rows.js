@@ -2,174 +2,51 @@
 // Its value is the list that the node receives: [{"on": true, "lora": "x.safetensors", "strength": 0.8}].
 
 import { app } from "../../scripts/app.js";
-import { api } from "../../scripts/api.js";
+import { make } from "./rows/dom.js";
+import { refreshNames } from "./rows/names.js";
+import { LoraStack } from "./rows/stack.js";
 
 const WIDGET_TYPE = "VIVACE_LORA_ROWS";
-const LIST_ID = "vivace-lora-names";
-const ROW_HEIGHT = 30;
-const FOOTER_HEIGHT = 52; // the button and the margin that the canvas keeps around a widget
+const MARGIN = 20; // that the canvas keeps around a widget
+const MIN_WIDTH = 380;
 
-const MIN_WIDTH = 360;
-
-let names = new Set();
-const widgets = new Set();
-
-/** Fetches the names once for all widgets; they share one <datalist>. */
-async function refreshNames() {
-  const response = await api.fetchApi("/models/loras");
-  const listed = response.ok ? await response.json() : [];
-  names = new Set(listed.map((name) => name.replaceAll("\\", "/")));
-  let list = document.getElementById(LIST_ID);
-  if (!list) {
-    list = document.createElement("datalist");
-    list.id = LIST_ID;
-    document.body.append(list);
-  }
-  list.replaceChildren(...[...names].map((name) => new Option(name, name)));
-  for (const widget of widgets) widget.markMissing();
+/**
+ * Makes the node taller or shorter by a number of pixels, but never too short.
+ * @param {any} node
+ * @param {number} by
+ */
+function resize(node, by) {
+  const [width, height] = node.size;
+  const wanted = Math.max(node.computeSize()[1], height + by);
+  if (node.graph && wanted !== height) node.setSize([width, wanted]);
+  node.setDirtyCanvas?.(true, true);
 }
 
-/** What a row looks like wherever it comes from: an old workflow, an API prompt, a paste. */
-function normalRow(row) {
-  return {
-    ...row,
-    on: row?.on !== false,
-    lora: String(row?.lora ?? "").replaceAll("\\", "/"),
-    strength: Number.isFinite(Number(row?.strength ?? 1)) ? Number(row?.strength ?? 1) : 1,
-  };
-}
-
-function normalRows(value) {
-  if (typeof value === "string") {
-    try {
-      value = JSON.parse(value || "[]");
-    } catch {
-      value = [];
-    }
-  }
-  const rows = Array.isArray(value) ? value : value?.__value__;
-  return Array.isArray(rows) ? rows.map(normalRow) : [];
-}
-
-function make(tag, properties, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-class LoraRowsWidget {
-  constructor(node) {
-    this.node = node;
-    this.rows = [];
-    this.list = make("div", { className: "vivace-rows-list", role: "list" });
-    const add = make("button", { type: "button", className: "vivace-rows-add", textContent: "Add LoRA" });
-    add.addEventListener("click", () => this.change([...this.rows, normalRow({})], true));
-    this.element = make("div", { className: "vivace-rows" }, this.list, add);
-    // Keys and drags belong to the fields, not to the canvas beneath them.
-    for (const event of ["pointerdown", "keydown", "wheel"]) {
-      this.element.addEventListener(event, (e) => e.stopPropagation());
-    }
-  }
-
-  get height() {
-    return this.rows.length * ROW_HEIGHT + FOOTER_HEIGHT;
-  }
-
-  get value() {
-    return this.rows.map((row) => ({ ...row }));
-  }
-
-  set value(value) {
-    this.rows = normalRows(value);
-    this.render();
-  }
-
-  change(rows, focusLast = false) {
-    this.rows = rows;
-    this.render();
-    this.widget.callback?.(this.value);
-    if (focusLast) this.list.lastElementChild?.querySelector(".vivace-rows-name").focus();
-  }
-
-  update(index, fields) {
-    Object.assign(this.rows[index], fields);
-    this.markMissing();
-    this.widget.callback?.(this.value);
-  }
-
-  render() {
-    this.list.replaceChildren(...this.rows.map((row, index) => this.renderRow(row, index)));
-    this.markMissing();
-    const [width, height] = this.node.size;
-    const needed = this.node.computeSize()[1];
-    if (this.node.graph && needed > height) this.node.setSize([width, needed]);
-    this.node.setDirtyCanvas?.(true, true);
-  }
-
-  renderRow(row, index) {
-    const place = `LoRA ${index + 1}`;
-    const on = make("input", { type: "checkbox", checked: row.on, title: "On or off", ariaLabel: `${place}: on` });
-    on.addEventListener("change", () => this.update(index, { on: on.checked }));
-
-    const name = make("input", {
-      type: "text",
-      className: "vivace-rows-name",
-      value: row.lora,
-      placeholder: "Choose a LoRA",
-      ariaLabel: `${place}: file`,
-      spellcheck: false,
-    });
-    name.setAttribute("list", LIST_ID);
-    name.addEventListener("change", () => this.update(index, { lora: name.value.trim() }));
-
-    const strength = make("input", {
-      type: "number",
-      className: "vivace-rows-strength",
-      value: row.strength,
-      step: 0.05,
-      title: "Strength",
-      ariaLabel: `${place}: strength`,
-    });
-    strength.addEventListener("change", () => {
-      if (!Number.isFinite(strength.valueAsNumber)) strength.value = this.rows[index].strength;
-      this.update(index, { strength: strength.valueAsNumber });
-    });
-
-    const remove = make("button", { type: "button", textContent: "✕", title: "Remove", ariaLabel: `${place}: remove` });
-    remove.addEventListener("click", () => this.change(this.rows.filter((_, i) => i !== index)));
-
-    return make("div", { className: "vivace-rows-row", role: "listitem" }, on, name, strength, remove);
-  }
-
-  markMissing() {
-    [...this.list.children].forEach((element, index) => {
-      const name = element.querySelector(".vivace-rows-name");
-      const missing = names.size > 0 && name.value !== "" && !names.has(name.value);
-      name.classList.toggle("vivace-rows-missing", missing);
-      name.title = missing ? `${name.value} is not in ComfyUI's loras folders` : name.value;
-      element.classList.toggle("vivace-rows-off", !this.rows[index].on);
-    });
-  }
-}
-
+/**
+ * @param {any} node
+ * @param {string} inputName
+ */
 function createWidget(node, inputName) {
-  const rows = new LoraRowsWidget(node);
-  const widget = node.addDOMWidget(inputName, WIDGET_TYPE, rows.element, {
-    getValue: () => rows.value,
-    setValue: (value) => {
-      rows.value = value;
-    },
-    getMinHeight: () => rows.height,
-    getMaxHeight: () => rows.height,
+  const stack = new LoraStack((grown) => {
+    resize(node, grown);
+    widget.callback?.(stack.value);
   });
-  rows.widget = widget;
-  widgets.add(rows);
+  const height = () => stack.height + MARGIN;
+  const widget = node.addDOMWidget(inputName, WIDGET_TYPE, stack.element, {
+    getValue: () => stack.value,
+    setValue: (/** @type {unknown} */ value) => {
+      stack.value = value;
+      resize(node, 0); // a saved node has its size already
+    },
+    getMinHeight: height,
+    getMaxHeight: height,
+  });
   const { onRemove } = widget;
   widget.onRemove = function () {
-    widgets.delete(rows);
+    stack.destroy();
     onRemove?.apply(this, arguments);
   };
-  return { widget, minWidth: MIN_WIDTH, minHeight: rows.height };
+  return { widget, minWidth: MIN_WIDTH, minHeight: height() };
 }
 
 app.registerExtension({
@@ -185,10 +62,10 @@ app.registerExtension({
     },
   ],
   getCustomWidgets: () => ({ [WIDGET_TYPE]: createWidget }),
-  async setup() {
-    const style = new URL("./vivace.css", import.meta.url);
-    document.head.append(make("link", { rel: "stylesheet", href: style.href }));
-    await refreshNames();
+  setup() {
+    for (const path of ["./vivace.css", "./rows/rows.css"]) {
+      document.head.append(make("link", { rel: "stylesheet", href: new URL(path, import.meta.url).href }));
+    }
   },
   refreshComboInNodes: refreshNames,
 });

@@ -1,0 +1,146 @@
+"""A LoRA Stack in the real editor, and a library of LoRA files that the server answers with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+from playwright.sync_api import Locator, Page, Route
+
+from .graphs import KOHYA, PEFT
+
+INK, FLAT, WATER = "styles/ink.safetensors", "styles/anime/flat.safetensors", "styles/water.pt"
+NAMES = [PEFT, KOHYA, INK, FLAT, WATER, "people/Ada 10.safetensors", "people/Ada 9.safetensors"]
+WITH_PREVIEW = {INK, FLAT}
+PREVIEW = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="260">'
+    '<rect width="200" height="260" fill="#264"/><circle cx="100" cy="110" r="60" fill="#fa3"/>'
+    "</svg>"
+)
+INFO: dict[str, Any] = {
+    "name": INK,
+    "title": "Ink drawings",
+    "base_model": "Qwen-Image",
+    "architecture": "qwen_image",
+    "format": "LoRA",
+    "rank": 16,
+    "alpha": 8.0,
+    "modules": 240,
+    "trigger_words": ["ink drawing", "brush pen"],
+    "tags": [["ink", 120], ["paper", 64]],
+    "notes": "Best at 0.7.",
+    "size": 3 * 2**20,
+    "problems": ["2 tensors are unknown and would be ignored."],
+}
+
+SHOW = """rows => {
+    const node = LiteGraph.createNode("VivaceLoraStack");
+    node.pos = [60, 40];
+    app.graph.add(node);
+    node.widgets.find(w => w.name === "rows").value = rows;
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [120, 80];
+    app.canvas.setDirty(true, true);
+}"""
+RECORD = "() => { app.canvas.emitBeforeChange(); app.canvas.emitAfterChange(); }"
+VALUES = """() => app.graph.nodes.filter(n => n.comfyClass === "VivaceLoraStack")
+    .map(n => n.widgets.find(w => w.name === "rows").value)"""
+
+
+class Library:
+    """Answers the routes of the LoRA library in the server's place; counts what is asked."""
+
+    def __init__(self, page: Page) -> None:
+        self.names = list(NAMES)
+        self.stacks: dict[str, Any] = {}
+        self.listed = 0
+        self.works = True
+        page.route("**/api/vivace/**", self._answer)
+
+    def _answer(self, route: Route) -> None:
+        url = urlparse(route.request.url)
+        path = unquote(url.path).removeprefix("/api/vivace/")
+        name = parse_qs(url.query).get("name", [""])[0]
+        if not self.works:
+            route.fulfill(status=404, body="404: Not Found")
+        elif path == "loras":
+            self.listed += 1
+            loras = [
+                {"name": n, "preview": n in WITH_PREVIEW, "modified": 1.7e9} for n in self.names
+            ]
+            route.fulfill(json={"loras": loras})
+        elif path == "lora/info":
+            route.fulfill(json=dict.fromkeys(INFO) | ({"name": name} if name != INK else INFO))
+        elif path == "lora/preview":
+            found = name in WITH_PREVIEW
+            route.fulfill(status=200 if found else 404, body=PREVIEW, content_type="image/svg+xml")
+        else:
+            self._answer_stacks(route, path)
+
+    def _answer_stacks(self, route: Route, path: str) -> None:
+        name = path.removeprefix("stacks").removeprefix("/")
+        if route.request.method == "PUT":
+            self.stacks[name] = json.loads(route.request.post_data or "")
+        elif route.request.method == "DELETE":
+            del self.stacks[name]
+        route.fulfill(json={"stacks": self.stacks})
+
+
+class Stack:
+    """The only LoRA Stack of an editor's graph."""
+
+    def __init__(self, page: Page, library: Library) -> None:
+        self.page = page
+        self.library = library
+        self.element = page.locator(".vivace-rows:visible")
+
+    def show(self, *rows: dict[str, Any]) -> None:
+        """A graph with nothing but a stack with these rows."""
+        self.page.evaluate("() => app.graph.clear()")
+        self.page.evaluate(SHOW, list(rows))
+        self.element.wait_for()
+        self.page.wait_for_timeout(150)  # the editor places a new widget a frame or two later
+        self.page.evaluate(RECORD)
+
+    def refresh(self) -> None:
+        """What the editor's refresh command does."""
+        self.page.evaluate("() => app.refreshComboInNodes()")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        (rows,) = self.page.evaluate(VALUES)
+        return rows
+
+    @property
+    def names(self) -> list[str]:
+        return [row["lora"] for row in self.rows]
+
+    def get(self, label: str) -> Locator:
+        return self.element.get_by_label(label)
+
+    def part(self, number: int, part: str) -> Locator:
+        return self.get(f"LoRA {number}: {part}")
+
+    def drag(self, start: Locator, x: float, y: float, *, keys: str | None = None) -> None:
+        """Press at the middle of an element, move by that many pixels in steps, release."""
+        box = start.bounding_box()
+        assert box is not None
+        left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.page.mouse.move(left, top)
+        self.page.mouse.down()
+        if keys:
+            self.page.keyboard.down(keys)
+        self.page.mouse.move(left + x, top + y, steps=5)
+        self.page.mouse.up()
+        if keys:
+            self.page.keyboard.up(keys)
+
+    def menu(self, number: int, item: str) -> None:
+        """Choose from a row's menu."""
+        self.part(number, "file").click(button="right")
+        self.page.get_by_role("menu").get_by_text(item, exact=True).click()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
