@@ -1,0 +1,108 @@
+"""Replaces nodes in a prompt: a workflow as it is sent to the server ("API format")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .model_kind import is_ours, strings
+from .report import Left, MigrationReport, Replaced
+from .rules import Known, NotMigratable, OldNode, Rule
+from .table import DECLINED, RULES
+from .targets import TARGETS
+from .widgets import CONTROL
+
+
+def migrate_prompt(prompt: dict[str, Any], known: Known, report: MigrationReport) -> None:
+    """Replace the nodes of a prompt, in place."""
+    for id_, node in prompt.items():
+        name = node.get("class_type") if isinstance(node, dict) else None
+        if not isinstance(name, str) or name in known.installed:
+            continue
+        if name in DECLINED:
+            report.left.append(Left(id_, name, DECLINED[name]))
+        if name not in RULES:
+            continue
+        try:
+            notes = _replace(prompt, id_, RULES[name], known)
+        except NotMigratable as reason:
+            report.left.append(Left(id_, name, str(reason)))
+            continue
+        report.replaced.append(Replaced(id_, name, node["class_type"], notes))
+
+
+def _replace(prompt: dict[str, Any], id_: str, rule: Rule, known: Known) -> list[str]:
+    node = prompt[id_]
+    inputs = node.get("inputs")
+    if not isinstance(inputs, dict):
+        raise NotMigratable("it has no inputs")
+    links = {name: value for name, value in inputs.items() if _is_link(value)}
+    values = rule.read(inputs)
+    consumers = _consumers(prompt, id_)
+    for link, _, _ in consumers:
+        index = link[1]
+        if index not in rule.outputs and rule.passes.get(index) not in links:
+            raise NotMigratable(f"our node has nothing for what its output {index} is connected to")
+    if rule.for_any_model and not known.any_model and not _model_is_ours(prompt, id_):
+        raise NotMigratable(
+            "its model could not be told to be Qwen-Image or Z-Image, which our LoRA nodes are for"
+        )
+    constants = {name: value for name, value in values.items() if name not in links}
+    new = rule.convert(OldNode(constants, frozenset(links), known))
+    lost = set(links) - set(new.links.values()) - set(rule.passes.values())
+    new.notes += [f"what was connected to '{name}' has no counterpart" for name in sorted(lost)]
+    for link, holder, name in consumers:
+        index = link[1]
+        if index in rule.outputs:
+            link[1] = rule.outputs[index]
+        else:
+            holder[name] = list(links[rule.passes[index]])
+    target = TARGETS[new.class_type]
+    complete = target.complete(new.values, new.links)
+    complete.pop(CONTROL, None)
+    node["class_type"] = new.class_type
+    node["inputs"] = {name: _plain(value) for name, value in complete.items()} | {
+        ours: links[theirs] for ours, theirs in new.links.items()
+    }
+    return new.notes
+
+
+def _consumers(prompt: dict[str, Any], id_: str) -> list[tuple[list[Any], dict[str, Any], str]]:
+    """Each link from a node, with the inputs that hold it and its name there."""
+    found = []
+    for node in prompt.values():
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
+            if _is_link(value) and str(value[0]) == id_:
+                found.append((value, inputs, name))
+    return found
+
+
+def _model_is_ours(prompt: dict[str, Any], id_: str) -> bool:
+    def inputs(node: Any) -> dict[str, Any]:
+        found = prompt.get(str(node))
+        held = found.get("inputs") if isinstance(found, dict) else None
+        return held if isinstance(held, dict) else {}
+
+    def upstream(node: Any) -> list[tuple[str, Any]]:
+        return [(name, str(value[0])) for name, value in inputs(node).items() if _is_link(value)]
+
+    def class_of(node: Any) -> Any:
+        found = prompt.get(str(node))
+        return found.get("class_type") if isinstance(found, dict) else ""
+
+    return is_ours(id_, upstream, lambda node: strings(inputs(node)), class_of)
+
+
+def _is_link(value: Any) -> bool:
+    """As the server has it: node id and output index."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], (str, int))
+        and not isinstance(value[0], bool)
+        and type(value[1]) is int
+    )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,234 @@
+"""What a rule is: how one node of another pack becomes one of ours.
+
+Rules are data; what they say is done once for each format of a workflow, in `ui_format.py` and
+`api_format.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .widgets import CONTROL, Layout, is_integer, is_number
+
+
+class NotMigratable(Exception):  # noqa: N818 - no error: the node stays, and the report says why
+    """A known node that has to stay as it is; the message says why."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is on this machine, by ComfyUI's own names; empty where nobody knows."""
+
+    loras: Collection[str] = ()
+    models: Collection[str] = ()
+    any_model: bool = False
+    """Whether nodes for models of any kind are replaced without a look at the model."""
+    installed: Collection[str] = ()
+    """Classes that work here; their nodes stay."""
+
+
+@dataclass(frozen=True)
+class OldNode:
+    """A node to replace, as either format gives it."""
+
+    values: Mapping[str, Any]
+    """By input name."""
+    linked: frozenset[str]
+    """Inputs that get their value from another node."""
+    known: Known
+
+    def has(self, name: str) -> bool:
+        """Whether the input has a value or a link."""
+        return name in self.linked or name in self.values
+
+
+@dataclass
+class NewNode:
+    """The node of ours that takes its place."""
+
+    class_type: str
+    values: dict[str, Any] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    """Our input -> the old input whose link it takes."""
+    notes: list[str] = field(default_factory=list)
+
+
+Convert = Callable[[Any, list[str]], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """An old input with a counterpart."""
+
+    old: str
+    new: str
+    convert: Convert
+    linkable: bool = True
+    """Whether a value that comes over a link means the same to ours."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How nodes of one class become ours."""
+
+    old: tuple[str, ...]
+    """Class names; packs have renamed theirs."""
+    new: str
+    layouts: tuple[Layout, ...]
+    """Orders of widgets, newest first."""
+    fields: tuple[Field, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Values of ours that stand for what the old node always did."""
+    ignored: frozenset[str] = frozenset()
+    """Inputs that mean nothing to ours, and whose loss changes no result."""
+    outputs: Mapping[int, int] = field(default_factory=lambda: {0: 0})
+    """Old output -> ours."""
+    passes: Mapping[int, str] = field(default_factory=dict)
+    """Old output that only handed on an input: its name."""
+    finish: Callable[[OldNode, NewNode], None] | None = None
+    """Does what is not one value for one value; links that it takes over it enters itself."""
+    own: Callable[[str], bool] = lambda name: False
+    """Inputs that `finish` reads."""
+    for_any_model: bool = False
+    """Whether the old node works with models that ours cannot take."""
+    widgets: Mapping[str, str] = field(default_factory=dict)
+    """Old widget -> ours, beside those of `fields`: where a subgraph shows it outside."""
+
+    def read(self, values: Any) -> dict[str, Any]:
+        """The values by input name, from a node's `widgets_values` or a prompt's `inputs`.
+
+        Raises:
+            NotMigratable: they are not those of the node that the rule is for.
+        """
+        if isinstance(values, Mapping):
+            if any(layout.required <= values.keys() for layout in self.layouts):
+                return {str(name): value for name, value in values.items()}
+            raise NotMigratable("it has other inputs than any version of that node")
+        given = values if isinstance(values, list) else []
+        for layout in self.layouts:
+            found = layout.read(given)
+            if found is not None:
+                return found
+        raise NotMigratable(f"its values {shown(given)} are not those of any version of that node")
+
+    def convert(self, old: OldNode) -> NewNode:
+        """Our node for an old one.
+
+        Raises:
+            NotMigratable: an input has a value or link that ours cannot have.
+        """
+        new = NewNode(self.new, dict(self.fixed))
+        for item in self.fields:
+            self._carry(item, old, new)
+        if self.finish is not None:
+            self.finish(old, new)
+        claimed = {item.old for item in self.fields} | self.ignored | set(self.passes.values())
+        for name in sorted(old.linked - claimed - set(new.links.values())):
+            raise NotMigratable(f"our node has no input for what is connected to '{name}'")
+        for name in sorted(set(old.values) - claimed - old.linked):
+            if not self.own(name) and name != CONTROL:
+                new.notes.append(f"{name} = {shown(old.values[name])} has no counterpart")
+        return new
+
+    @staticmethod
+    def _carry(item: Field, old: OldNode, new: NewNode) -> None:
+        if item.old in old.linked:
+            if not item.linkable:
+                raise NotMigratable(f"'{item.old}' is connected, and ours means other values by it")
+            new.links[item.new] = item.old
+        if item.old in old.values:
+            value = old.values[item.old]
+            try:
+                new.values[item.new] = item.convert(value, new.notes)
+            except NotMigratable as problem:
+                raise NotMigratable(f"{item.old} is {shown(value)}, {problem}") from None
+
+
+def as_text(value: Any, _: list[str]) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise NotMigratable("not text")
+    return value
+
+
+def as_switch(value: Any, _: list[str]) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise NotMigratable("not true or false")
+    return value
+
+
+def as_integer(low: int, high: int) -> Convert:
+    """A whole number, brought into a range with a note."""
+
+    def convert(value: Any, notes: list[str]) -> int:
+        if not is_integer(value):
+            raise NotMigratable("not a whole number")
+        return _clamp(int(value), low, high, notes)
+
+    return convert
+
+
+def as_number(low: float, high: float) -> Convert:
+    """A number, brought into a range with a note."""
+
+    def convert(value: Any, notes: list[str]) -> float:
+        if not is_number(value):
+            raise NotMigratable("not a number")
+        return _clamp(value, low, high, notes)
+
+    return convert
+
+
+def choice(options: Mapping[str, Any], note_of: Collection[str] = ()) -> Convert:
+    """One of the old choices, as ours; those in `note_of` get a note."""
+
+    def convert(value: Any, notes: list[str]) -> Any:
+        if not isinstance(value, str) or value not in options:
+            raise NotMigratable(f"not one of {', '.join(options)}")
+        if value in note_of:
+            notes.append(f"'{value}' has no counterpart; it is '{options[value]}' now")
+        return options[value]
+
+    return convert
+
+
+def shown(value: Any) -> str:
+    """A value for a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def find_name(name: str, listed: Collection[str], notes: list[str]) -> str:
+    """The name as it is listed here: the same, or the only one that ends alike.
+
+    Some packs save a file's name without its folder or its suffix.
+    """
+    plain_name = name.replace("\\", "/")
+    by_name = {item.replace("\\", "/"): item for item in listed}
+    if not by_name or plain_name in by_name:
+        return plain_name
+    ends = {_stem(plain_name)}
+    alike = [item for item in by_name if _stem(item) in ends]
+    if len(alike) == 1:
+        notes.append(f"'{name}' is '{alike[0]}' here")
+        return alike[0]
+    count = "several files here have" if alike else "no file here has"
+    notes.append(f"{count} the name '{name}'; choose the right one")
+    return plain_name
+
+
+def _stem(name: str) -> str:
+    last = name.rpartition("/")[2].lower()
+    for suffix in (".safetensors", ".ckpt", ".pt", ".bin"):
+        last = last.removesuffix(suffix)
+    return last
+
+
+def _clamp(value: Any, low: Any, high: Any, notes: list[str]) -> Any:
+    inside = min(max(value, low), high)
+    if inside != value:
+        notes.append(f"{value} is out of range for ours; it is {inside} now")
+    return inside

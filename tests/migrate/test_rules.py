@@ -1,0 +1,165 @@
+"""What stays, what is said about it, and links that go through a node or a subgraph."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vivace.migrate import Known, MigrationReport, migrate_workflow
+
+GOLDEN = Path(__file__).parent / "golden"
+POWER, MANAGER = "Power_Lora_Loader_rgthree", "Lora_Loader_LoraManager"
+
+
+def before(name: str, form: str = "ui") -> dict[str, Any]:
+    return json.loads((GOLDEN / f"{name}.json").read_text())[form]["before"]
+
+
+def node(workflow: dict[str, Any], id_: int = 2) -> dict[str, Any]:
+    return next(n for n in workflow["nodes"] if n["id"] == id_)
+
+
+def stays(workflow: dict[str, Any], why: str, known: Known | None = None) -> None:
+    after, report = migrate_workflow(workflow, known)
+    assert after == workflow
+    assert [why in item.reason for item in report.left] == [True], report.lines()
+
+
+def notes(workflow: dict[str, Any], known: Known | None = None) -> list[str]:
+    _, report = migrate_workflow(workflow, known)
+    return report.replaced[0].notes
+
+
+@pytest.mark.parametrize("form", ["ui", "prompt"])
+@pytest.mark.parametrize("name", [POWER, MANAGER])
+def test_a_general_loader_is_for_qwen_image_and_z_image_only(name: str, form: str) -> None:
+    text = json.dumps(before(name, form)).replace("demo-qwen-image", "sd-xl")
+    workflow = json.loads(text)
+    stays(workflow, "could not be told to be Qwen-Image or Z-Image")
+    _, report = migrate_workflow(workflow, Known(any_model=True))
+    assert len(report.replaced) == 1
+
+
+def test_the_model_is_found_behind_other_nodes() -> None:
+    prompt = before(POWER, "prompt")
+    prompt["8"] = {"class_type": "ModelSamplingAuraFlow", "inputs": {"model": ["1", 0]}}
+    prompt["9"] = {"class_type": "Reroute", "inputs": {"": ["8", 0]}}
+    prompt["2"]["inputs"]["model"] = ["9", 0]
+    _, report = migrate_workflow(prompt)
+    assert len(report.replaced) == 1
+    prompt["8"]["inputs"]["model"] = ["9", 0]  # in circles
+    stays(prompt, "could not be told")
+
+
+@pytest.mark.parametrize("form", ["ui", "prompt"])
+def test_an_output_that_ours_lacks_keeps_the_node(form: str) -> None:
+    workflow = before(MANAGER, form)
+    if form == "ui":
+        workflow["links"].append([9, 2, 2, 3, 0, "STRING"])
+    else:
+        workflow["3"]["inputs"]["source"] = ["2", 2]
+    stays(workflow, "nothing for what its output 2 is connected to")
+
+
+def test_an_input_that_ours_lacks_keeps_the_node() -> None:
+    workflow = before("NunchakuQwenImageLoraStackV2")
+    workflow["links"].append([9, 1, 0, 2, 1, "COMBO"])
+    node(workflow)["inputs"].append(
+        {"name": "lora_name_1", "type": "COMBO", "link": 9, "widget": {"name": "lora_name_1"}}
+    )
+    stays(workflow, "no input for what is connected to 'lora_name_1'")
+
+
+def test_an_input_of_no_account_is_cut_off_with_a_note() -> None:
+    workflow = before("NunchakuQwenImageLoraStackV2")
+    workflow["links"].append([9, 1, 0, 2, 1, "COMBO"])
+    node(workflow, 1)["outputs"][0]["links"].append(9)
+    node(workflow)["inputs"].append({"name": "cpu_offload", "type": "COMBO", "link": 9})
+    after, report = migrate_workflow(workflow)
+    assert "what was connected to 'cpu_offload' has no counterpart" in report.replaced[0].notes
+    assert [link[0] for link in after["links"]] == [1, 2]
+    assert node(after, 1)["outputs"][0]["links"] == [1]
+
+
+def test_bypass_and_a_video_file() -> None:
+    workflow = before("QwenVL")
+    values = node(workflow)["widgets_values"]
+    values[-1] = "clip.mp4"
+    assert any("video_path = 'clip.mp4'" in note for note in notes(workflow))
+    values[6] = True
+    stays(workflow, "switch it off")
+
+
+def test_installed_classes_and_unknown_ones_stay_without_a_word() -> None:
+    workflow = before("BlankImage")
+    for known, type_ in ((Known(installed={"BlankImage"}), "BlankImage"), (None, "KSampler")):
+        node(workflow)["type"] = type_
+        after, report = migrate_workflow(workflow, known)
+        assert after == workflow
+        assert report == MigrationReport()
+
+
+def test_a_known_class_without_a_counterpart_is_named() -> None:
+    workflow = before("BlankImage")
+    node(workflow)["type"] = "AILab_QwenVL_GGUF"
+    stays(workflow, "llama.cpp")
+
+
+def test_names_are_found_in_their_folders() -> None:
+    known = Known(
+        ["style\\vivace-demo-peft.safetensors", "x/vivace-demo-kohya.pt", "y/vivace-demo-kohya.pt"]
+    )
+    after, report = migrate_workflow(before(MANAGER), known)
+    rows = node(after)["widgets_values"][0]
+    assert [row["lora"] for row in rows] == [
+        "style/vivace-demo-peft.safetensors",
+        "vivace-demo-kohya.safetensors",
+    ]
+    assert "several files here have the name" in " ".join(report.replaced[0].notes)
+    model = Known(models=["Qwen-VL/small-qwen3_vl"])
+    after, _ = migrate_workflow(before("QwenVL"), model)
+    assert node(after)["widgets_values"][1] == "Qwen-VL/small-qwen3_vl"
+
+
+def test_values_out_of_range_are_brought_in_with_a_note() -> None:
+    prompt = before("AILab_QwenVL_Advanced", "prompt")
+    prompt["2"]["inputs"] |= {"top_p": 0.0, "num_beams": 1}
+    after, report = migrate_workflow(prompt)
+    assert after["2"]["inputs"]["sampling.top_p"] == 0.01
+    assert "0.0 is out of range for ours; it is 0.01 now" in report.replaced[0].notes
+
+
+def test_a_subgraph_with_its_inputs_and_shown_widgets() -> None:
+    inner = before("NunchakuZImageTurboLoraStackV4")
+    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+    links = [dict(zip(keys, link, strict=True)) for link in inner["links"]]
+    by_id = {link["id"]: link for link in links}
+    by_id[3] |= {"origin_id": -10, "origin_slot": 0}  # the clip comes from outside
+    loader = before("NunchakuQwenImageLoraLoader")
+    extra = node(loader) | {"id": 7}
+    subgraph = {
+        "id": "some-uuid",
+        "name": "Styled",
+        "nodes": [n for n in inner["nodes"] if n["id"] != 4] + [extra],
+        "links": [*links, {**by_id[1], "id": 11, "target_id": 7}],
+        "inputs": [{"name": "clip", "type": "CLIP", "linkIds": [3]}],
+        "outputs": [],
+    }
+    extra["inputs"][0]["link"] = 11
+    shown = [["7", "lora_name"], ["7", "cpu_offload"], ["1", "unet_name"]]
+    host = {"id": 1, "type": "some-uuid", "properties": {"proxyWidgets": shown}}
+    workflow = {"nodes": [host], "links": [], "definitions": {"subgraphs": [subgraph]}}
+    original = copy.deepcopy(workflow)
+    after, report = migrate_workflow(workflow)
+    assert workflow == original
+    assert [item.node for item in report.replaced] == ["Styled/2", "Styled/7"]
+    found = after["definitions"]["subgraphs"][0]
+    assert found["inputs"][0]["linkIds"] == [4]
+    fourth = next(link for link in found["links"] if link["id"] == 4)
+    assert fourth == by_id[4] | {"origin_id": -10, "origin_slot": 0}
+    assert 3 not in [link["id"] for link in found["links"]]
+    kept = after["nodes"][0]["properties"]["proxyWidgets"]
+    assert kept == [["7", "lora"], ["1", "unet_name"]]
