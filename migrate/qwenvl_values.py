@@ -13,7 +13,7 @@ _PATCHES = 28 * 28
 _ATTENTION = ("auto", "sdpa", "flash_attention_2", "eager")
 
 # Words in the name of a preset -> ours, the first that is found.
-_PRESETS = (
+PRESETS = (
     ("tags", "Tags"),
     ("simple", "Short caption"),
     ("summar", "Describe the video"),
@@ -116,7 +116,7 @@ def _named_preset(old: OldNode, new: NewNode) -> None:
     name = old.values.get("preset_prompt", "")
     if not isinstance(name, str):
         raise NotMigratable(f"preset_prompt is {shown(name)}, not text")
-    ours = next((ours for words, ours in _PRESETS if words in name.lower()), None)
+    ours = next((ours for words, ours in PRESETS if words in name.lower()), None)
     if ours is None or name.endswith("."):
         new.values["prompt"] = name  # the first versions had sentences to choose from
         return

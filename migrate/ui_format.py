@@ -168,11 +168,10 @@ def _properties(old: Any, class_type: str) -> dict[str, Any]:
 def _rename_promoted(node: dict[str, Any], renames: _Renames) -> None:
     """Widgets of a replaced node that a subgraph shows outside."""
     properties = node.get("properties")
-    shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-    if not isinstance(shown, list):
+    if not isinstance(properties, dict) or not isinstance(properties.get("proxyWidgets"), list):
         return
     kept = []
-    for entry in shown:
+    for entry in properties["proxyWidgets"]:
         if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str):
             rule = renames.get((str(node.get("type")), str(entry[0])))
             if rule is not None:

@@ -135,12 +135,12 @@ def test_values_out_of_range_are_brought_in_with_a_note() -> None:
 def test_a_subgraph_with_its_inputs_and_shown_widgets() -> None:
     inner = before("NunchakuZImageTurboLoraStackV4")
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
-    links = [dict(zip(keys, link, strict=True)) for link in inner["links"]]
+    links: list[dict[str, Any]] = [dict(zip(keys, link, strict=True)) for link in inner["links"]]
     by_id = {link["id"]: link for link in links}
     by_id[3] |= {"origin_id": -10, "origin_slot": 0}  # the clip comes from outside
     loader = before("NunchakuQwenImageLoraLoader")
     extra = node(loader) | {"id": 7}
-    subgraph = {
+    subgraph: dict[str, Any] = {
         "id": "some-uuid",
         "name": "Styled",
         "nodes": [n for n in inner["nodes"] if n["id"] != 4] + [extra],
@@ -149,9 +149,13 @@ def test_a_subgraph_with_its_inputs_and_shown_widgets() -> None:
         "outputs": [],
     }
     extra["inputs"][0]["link"] = 11
-    shown = [["7", "lora_name"], ["7", "cpu_offload"], ["1", "unet_name"]]
-    host = {"id": 1, "type": "some-uuid", "properties": {"proxyWidgets": shown}}
-    workflow = {"nodes": [host], "links": [], "definitions": {"subgraphs": [subgraph]}}
+    shown: list[Any] = [["7", "lora_name"], ["7", "cpu_offload"], ["1", "unet_name"]]
+    host: dict[str, Any] = {"id": 1, "type": "some-uuid", "properties": {"proxyWidgets": shown}}
+    workflow: dict[str, Any] = {
+        "nodes": [host],
+        "links": [],
+        "definitions": {"subgraphs": [subgraph]},
+    }
     original = copy.deepcopy(workflow)
     after, report = migrate_workflow(workflow)
     assert workflow == original
