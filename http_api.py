@@ -1,10 +1,12 @@
-"""What the pack adds to ComfyUI's HTTP API: plain lists in prompts, and routes for the LoRA editor.
+"""What the pack adds to ComfyUI's server: handlers of prompts, and routes.
 
 ComfyUI takes every list in a prompt for a link `[node id, output index]` and rejects other lists
 before a node sees them; its editor therefore sends `{"__value__": [...]}`. A prompt written by
 hand, or copied from `/history`, has the bare list. A prompt handler wraps those, for our nodes.
 
-The code behind a route is imported when it is first called.
+Nodes of packs that are not installed are replaced by `missing_nodes.py`. It is imported when a
+prompt or workflow has an unknown node, or the editor asks for node replacements; `lora_routes.py`
+when one of its routes is first called.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ ROUTES = (
 
 
 def extend_server(node_ids: Collection[str]) -> None:
-    """Register handler and routes with the running server, if there is one (not in most tests)."""
+    """Register all of it with the running server, if there is one (tests import without)."""
     from server import PromptServer  # pyright: ignore[reportMissingImports]
 
     server = getattr(PromptServer, "instance", None)
-    if server is None:
-        return
-    server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
+    if server is not None:
+        server.add_on_prompt_handler(replace_missing)
+        server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
+        _add_routes(server)
+        _add_replacements(server)
+
+
+def _add_routes(server: Any) -> None:
     for method, path, function in ROUTES:
         server.routes.route(method, path)(_on_use(function))
 
@@ -42,6 +49,45 @@ def _on_use(function: str) -> Callable[[Any], Awaitable[Any]]:
         return await getattr(lora_routes, function)(request)
 
     return handler
+
+
+def replace_missing(request: Any) -> Any:
+    """Replace nodes of other packs in the body of a `POST /prompt`, where ComfyUI lacks them.
+
+    ComfyUI's own replacement comes later and finds nothing left of them: it leaves out inputs, and
+    fails where an optional input or the node's title is missing.
+    """
+    from nodes import NODE_CLASS_MAPPINGS  # pyright: ignore[reportAttributeAccessIssue]
+
+    prompt = request.get("prompt") if isinstance(request, dict) else None
+    if not isinstance(prompt, dict):
+        return request
+    types = [node.get("class_type") for node in prompt.values() if isinstance(node, dict)]
+    if any(isinstance(name, str) and name not in NODE_CLASS_MAPPINGS for name in types):
+        from . import missing_nodes
+
+        request["prompt"] = missing_nodes.migrate(prompt)[0]
+    return request
+
+
+def _add_replacements(server: Any) -> None:
+    from aiohttp import web
+
+    @server.routes.post("/vivace/migrate")
+    async def migrate(request: web.Request) -> web.Response:
+        from . import missing_nodes
+
+        return await missing_nodes.respond(request)
+
+    @web.middleware
+    async def register_replacements(request: web.Request, handler: Any) -> Any:
+        if request.path.endswith("/node_replacements"):
+            from . import missing_nodes
+
+            missing_nodes.register(server)
+        return await handler(request)
+
+    server.app.middlewares.append(register_replacements)
 
 
 def wrap_lists(request: Any, node_ids: Collection[str]) -> Any:

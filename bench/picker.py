@@ -144,8 +144,8 @@ def main() -> None:
         "browser": f"Chromium {version}, without a GPU",
         "names": COUNT,
         "notes": [
-            "open: click on Add LoRA. keystroke: one more letter of a query. page_down: in a list of"
-            " all names.",
+            "open: click on Add LoRA. keystroke: one more letter of a query. page_down: in a list"
+            " of all names.",
             "handlers_ms: until the event's handlers have ended. to_frame_ms: until the frame with"
             " the result is painted; a frame of a 60 Hz display is 16.7 ms.",
         ],

@@ -367,3 +367,40 @@ def test_nodes_are_shown_in_the_language_of_the_editor_and_have_help(
     chinese.close()
     ComfyClient(server.url).post("/settings", {"Comfy.Locale": "en"})
     assert shown == ["QwenVL 批量", "Vivace/QwenVL", "模型", "描述"]
+
+
+MIGRATED = (
+    "NunchakuQwenImageLoraStackV3",
+    "NunchakuZImageTurboLoraStackV4",
+    "Power_Lora_Loader_rgthree",
+    "AILab_QwenVL_Advanced",
+    "QwenVL",
+    "Qwen2.5VL",
+    "BlankImage",
+    "CheckImageEmpty",
+)
+
+
+@pytest.mark.parametrize("name", MIGRATED)
+def test_a_workflow_of_another_pack_opens_with_our_nodes(editor: Page, name: str) -> None:
+    file = Path(__file__).parent / "migrate" / "golden" / f"{name}.json"
+    golden = json.loads(file.read_text())
+    load(editor, golden["ui"]["before"])
+    assert not says_missing(editor)
+    prompt = prompt_of(editor)
+    expected = golden["prompt"]["after"]["2"]
+    assert prompt["2"]["class_type"] == expected["class_type"]
+    assert prompt["2"]["_meta"]["title"] == "Mine"
+    found = prompt["2"]["inputs"]
+    if isinstance(found.get("rows"), dict):
+        found["rows"] = found["rows"]["__value__"]
+    assert found == expected["inputs"]
+    assert {id_: node["class_type"] for id_, node in prompt.items()} == {
+        id_: node["class_type"] for id_, node in golden["prompt"]["after"].items()
+    }
+    saved = editor.evaluate("() => app.graph.serialize()")
+    ours = next(node for node in saved["nodes"] if node["id"] == 2)
+    wanted = next(node for node in golden["ui"]["after"]["nodes"] if node["id"] == 2)
+    assert [item["name"] for item in ours["inputs"]] == [item["name"] for item in wanted["inputs"]]
+    count = len(wanted["widgets_values"])
+    assert ours["widgets_values"][:count] == wanted["widgets_values"]

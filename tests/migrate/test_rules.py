@@ -139,7 +139,7 @@ def test_a_subgraph_with_its_inputs_and_shown_widgets() -> None:
     by_id = {link["id"]: link for link in links}
     by_id[3] |= {"origin_id": -10, "origin_slot": 0}  # the clip comes from outside
     loader = before("NunchakuQwenImageLoraLoader")
-    extra = node(loader) | {"id": 7}
+    extra: dict[str, Any] = node(loader) | {"id": 7}
     subgraph: dict[str, Any] = {
         "id": "some-uuid",
         "name": "Styled",

@@ -1,0 +1,69 @@
+// Opens workflows of other packs with our nodes in the place of those that are not installed.
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const SETTING = "Vivace.Workflow.ReplaceMissing";
+
+function graphsOf(workflow) {
+  return [workflow, ...(workflow.definitions?.subgraphs ?? [])];
+}
+
+function lacksSome(workflow) {
+  const known = LiteGraph.registered_node_types;
+  const inside = new Set((workflow.definitions?.subgraphs ?? []).map((graph) => graph.id));
+  return graphsOf(workflow).some((graph) =>
+    graph.nodes?.some?.((node) => node?.type && !(node.type in known) && !inside.has(node.type)),
+  );
+}
+
+async function migrate(workflow) {
+  const response = await api.fetchApi("/vivace/migrate", {
+    method: "POST",
+    body: JSON.stringify(workflow),
+  });
+  if (!response.ok) throw new Error(`/vivace/migrate: ${response.status}`);
+  return response.json();
+}
+
+function tell({ replaced, lines }) {
+  console.info(["Vivace, nodes of packs that are not installed:", ...lines].join("\n"));
+  const notes = replaced.flatMap((item) => item.notes.map((note) => `${item.node}: ${note}`));
+  const count = replaced.length === 1 ? "a node" : `${replaced.length} nodes`;
+  app.extensionManager?.toast?.add({
+    severity: notes.length ? "warn" : "info",
+    summary: `Vivace stands in for ${count} of packs that are not installed`,
+    detail: notes.length ? notes.join("\n") : "Their values and links were carried over.",
+    life: notes.length ? undefined : 8000,
+  });
+}
+
+app.registerExtension({
+  name: "Vivace.MissingNodes",
+  settings: [
+    {
+      id: SETTING,
+      category: ["Vivace", "Workflow", "ReplaceMissing"],
+      name: "Stand in for nodes of packs that are not installed",
+      tooltip: "When a workflow is opened, as far as all values and links find a place in ours.",
+      type: "boolean",
+      defaultValue: true,
+    },
+  ],
+  async beforeConfigureGraph(workflow) {
+    if (!app.extensionManager?.setting?.get(SETTING) || !lacksSome(workflow)) return;
+    try {
+      const { workflow: migrated, report } = await migrate(workflow);
+      if (report.replaced.length === 0) return;
+      // The editor has read the list of subgraphs already; each is changed where it stands.
+      const ours = graphsOf(migrated);
+      graphsOf(workflow).forEach((graph, index) => {
+        const { nodes, links, inputs } = ours[index];
+        Object.assign(graph, { nodes, links }, inputs ? { inputs } : {});
+      });
+      tell(report);
+    } catch (error) {
+      console.error("Vivace: the workflow was opened as it is.", error);
+    }
+  },
+});
