@@ -247,7 +247,7 @@ def ask(engine: dict[str, str], **inputs: Any) -> dict[str, Any]:
     values |= {f"engine.{name}": value for name, value in engine.items() if name != "engine"}
     values |= {"images.image0": ["1", 0], "max_tokens": 24}
     return {
-        "1": node("EmptyImage", width=96, height=64, batch_size=1, color=0x3366CC),
+        "1": node("EmptyImage", width=96, height=64, batch_size=1, color=0xFF0000),
         "2": node("VivaceQwenVL", **(values | {"prompt": "What is it?"} | inputs)),
     }
 
@@ -285,7 +285,9 @@ def test_text_grows_in_the_node(editor: Page, client: ComfyClient) -> None:
 
 
 def test_text_and_report_stay_in_the_node(editor: Page) -> None:
-    open_prompt(editor, ask({"engine": "local", "model": "small-qwen3_vl", "dtype": "float32"}))
+    engine = {"engine": "local", "model": "small-qwen3_vl", "dtype": "float32"}
+    plain = {"preset": "None (my prompt only)", "sampling": "greedy"}
+    open_prompt(editor, ask(engine, **plain))
     inputs = prompt_of(editor)["2"]["inputs"]
     assert inputs["engine.model"] == "small-qwen3_vl"
     assert not {"live_text", "engine.address"} & inputs.keys()
@@ -297,6 +299,7 @@ def test_text_and_report_stay_in_the_node(editor: Page) -> None:
     assert "1 encoded" in report.inner_text() or "1 from the cache" in report.inner_text()
     assert "|" not in report.inner_text()
     text = editor.locator(".vivace-answer").inner_text()
+    assert text.strip()
     assert "Run to see" not in text
     times = report.locator("meter").evaluate_all("bars => bars.map(bar => [bar.value, bar.max])")
     assert len(times) >= 3
