@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--browser", default="chromium", help="its program: a name or a path")
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
+    program = shutil.which(options.browser) or options.browser
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         work = Path(folder)
         comfyui = DEV / f"comfyui-{NEWEST.version}"
@@ -127,7 +128,7 @@ def main() -> None:
             server.wait_until_ready()
             ComfyClient(server.url).post("/settings", {"Comfy.TutorialCompleted": True})
             browser = playwright.chromium.launch(
-                executable_path=shutil.which(options.browser) or options.browser,
+                executable_path=program,
                 args=["--no-sandbox", "--disable-gpu"],
             )
             page = browser.new_page(viewport={"width": 1500, "height": 900})
@@ -147,7 +148,7 @@ def main() -> None:
             "open: click on Add LoRA. keystroke: one more letter of a query. page_down: in a list"
             " of all names.",
             "handlers_ms: until the event's handlers have ended. to_frame_ms: until the frame with"
-            " the result is painted; a frame of a 60 Hz display is 16.7 ms.",
+            " the result is painted; a 60 Hz display shows one every 16.7 ms.",
         ],
         "results": results,
     }

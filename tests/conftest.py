@@ -19,6 +19,7 @@ from vivace.devkit.server import ComfyServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Error, Page
+    from support.lora_editor import Library, Stack
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -158,3 +159,34 @@ def editor(page: Page) -> Iterator[Page]:
     page.remove_listener("pageerror", on_error)
     page.remove_listener("console", on_console)
     assert [error for error in errors if "extensions/comfyui-vivace" in error.lower()] == []
+
+
+@pytest.fixture(scope="module")
+def library(page: Page) -> Library:
+    """LoRA files for the editor."""
+    from support.lora_editor import Library
+
+    return Library(page)
+
+
+@pytest.fixture(scope="module", params=["canvas", "vue"])
+def renderer(page: Page, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which of the editor's two renderers draws the nodes."""
+    choose = "vue => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)"
+    page.evaluate(choose, request.param == "vue")
+    page.wait_for_timeout(500)
+    yield request.param
+    page.evaluate(choose, False)  # the server keeps it, for other tests too
+
+
+@pytest.fixture
+def stack(editor: Page, library: Library, renderer: str) -> Stack:
+    """What a test does with a LoRA Stack, in either renderer."""
+    from support.lora_editor import NAMES, Stack
+
+    library.stacks = {}
+    opened = Stack(editor, library)
+    if library.names != NAMES:  # another test's
+        library.names = list(NAMES)
+        opened.refresh()
+    return opened

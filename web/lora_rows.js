@@ -7,6 +7,7 @@ import { refreshNames } from "./rows/names.js";
 import { LoraStack } from "./rows/stack.js";
 
 const WIDGET_TYPE = "VIVACE_LORA_ROWS";
+const STYLES = ["./vivace.css", "./rows/rows.css", "./rows/popover.css", "./rows/info.css"];
 const MARGIN = 20; // that the canvas keeps around a widget
 const MIN_WIDTH = 380;
 
@@ -63,7 +64,7 @@ app.registerExtension({
   ],
   getCustomWidgets: () => ({ [WIDGET_TYPE]: createWidget }),
   setup() {
-    for (const path of ["./vivace.css", "./rows/rows.css"]) {
+    for (const path of STYLES) {
       document.head.append(make("link", { rel: "stylesheet", href: new URL(path, import.meta.url).href }));
     }
   },

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 from playwright.sync_api import Locator, Page, Route
 
-from .graphs import KOHYA, PEFT
+from .graphs import KOHYA, PEFT, row
 
+MISSING = "gone.safetensors"
 INK, FLAT, WATER = "styles/ink.safetensors", "styles/anime/flat.safetensors", "styles/water.pt"
 NAMES = [PEFT, KOHYA, INK, FLAT, WATER, "people/Ada 10.safetensors", "people/Ada 9.safetensors"]
 WITH_PREVIEW = {INK, FLAT}
@@ -116,6 +117,10 @@ class Stack:
     def names(self) -> list[str]:
         return [row["lora"] for row in self.rows]
 
+    @property
+    def on(self) -> list[bool]:
+        return [row["on"] for row in self.rows]
+
     def get(self, label: str) -> Locator:
         return self.element.get_by_label(label)
 
@@ -144,3 +149,18 @@ class Stack:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+
+    def undo(self, key: str = "Control+z") -> None:
+        self.press(key)
+        self.page.wait_for_timeout(400)  # the editor loads the older graph
+
+    def options(self) -> list[str]:
+        """What the open picker lists."""
+        found = self.page.get_by_role("option").all()
+        return [option.get_attribute("aria-label") or "" for option in found]
+
+
+def three(*on: bool) -> list[dict[str, Any]]:
+    """Three rows, on or off."""
+    states = on or (True, True, True)
+    return [row(name, 1.0, state) for name, state in zip((PEFT, KOHYA, INK), states, strict=True)]
