@@ -12,7 +12,9 @@ function fold(node) {
     changed ||= hidden !== Boolean(widget.hidden);
     widget.hidden = hidden; // or the canvas would leave room for it
   }
-  if (changed) node.setSize([node.size[0], node.computeSize()[1]]);
+  if (!changed) return;
+  node.setSize([node.size[0], node.computeSize()[1]]);
+  node.setDirtyCanvas(true, true); // or the old size stays on the canvas until something else changes
 }
 
 app.registerExtension({
