@@ -85,10 +85,17 @@ TARGETS: Mapping[str, Target] = {
         (
             _socket("model", "MODEL"),
             _socket("lora_stack", "LORA_STACK", optional=True),
+            _socket("text", "STRING", optional=True),
             Input("rows", "VIVACE_LORA_ROWS", ()),
             *_MODE,
         ),
-        (("model", "MODEL"), ("report", "STRING"), ("lora_stack", "LORA_STACK")),
+        (
+            ("model", "MODEL"),
+            ("report", "STRING"),
+            ("lora_stack", "LORA_STACK"),
+            ("trigger_words", "STRING"),
+            ("text", "STRING"),
+        ),
         (360, 178),
     ),
     "VivaceLoraLoader": Target(

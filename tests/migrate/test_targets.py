@@ -32,7 +32,8 @@ def flat(prefix: str, definitions: dict[str, Any], when: tuple[str, str] | None)
                 found.append(Input(item, inner[0], widget=False, optional=optional, slots=slots))
                 continue
             type_ = "COMBO" if isinstance(io_type, list) else io_type
-            widget = type_ not in ("MODEL", "IMAGE", "MASK", "LORA_STACK")
+            sockets = ("MODEL", "IMAGE", "MASK", "LORA_STACK")
+            widget = type_ not in sockets and not options.get("forceInput")
             found.append(Input(full, type_, widget=widget, optional=optional, when=when))
             if type_ == "COMFY_DYNAMICCOMBO_V3":
                 for option in options["options"]:
