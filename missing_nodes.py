@@ -52,7 +52,7 @@ async def respond(request: web.Request) -> web.Response:
 
 
 def register(server: Any) -> None:
-    """Enter the replacements that ComfyUI can do by itself; entering them again changes nothing.
+    """Enter the replacements that ComfyUI can do by itself, unless they are there already.
 
     ComfyUI applies one only where the old class is not installed; older versions have none.
     """
@@ -62,6 +62,8 @@ def register(server: Any) -> None:
     from comfy_api.latest import io
 
     for old in REPLACEABLE:
+        if manager.has_replacement(old):  # ours, or that of the pack itself
+            continue
         rule = RULES[old]
         names = [(item.old, item.new) for item in rule.fields] + list(rule.widgets.items())
         inputs: list[Any] = [{"new_id": new, "old_id": name} for name, new in names]
