@@ -135,7 +135,10 @@ def test_ten_thousand_names_make_few_elements(stack: Stack) -> None:
     stack.page.get_by_label("Search LoRAs").fill("lora")
     stack.press(*["PageDown"] * 30)
     assert len(stack.options()) < 40
-    assert stack.page.locator("[aria-selected='true']").get_attribute("aria-posinset") == "301"
+    assert (
+        stack.page.locator("[role='option'][aria-selected='true']").get_attribute("aria-posinset")
+        == "301"
+    )
 
 
 FOUND = """async ([names, folder, query]) => {
