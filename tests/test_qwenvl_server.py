@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 from support.graphs import node
 from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.demo.models import MODEL_FILE
+from vivace.devkit.demo.workflow import Run, build
 from vivace.tests.vlm.openai_server import OpenAIServer, answer, hang, stream
 
 SMALL = "small-qwen3_vl"
@@ -72,7 +75,8 @@ def fresh(client: ComfyClient) -> None:
 
 def free(client: ComfyClient, **flags: bool) -> None:
     client.post("/free", flags)
-    time.sleep(1.5)  # the queue looks at the flags once a second, and before each prompt
+    # The server looks at the flags once it has run what it finds in the queue.
+    client.run({"memory": node("VivaceTestMemory")})
 
 
 @pytest.mark.usefixtures("fresh")
@@ -140,13 +144,44 @@ def test_free_gives_the_memory_back_and_the_image_cache_stays(
     assert figures(after["report"]) == (1, 0)
 
 
-def test_another_model_evicts_it(client: ComfyClient, memory: Any) -> None:
-    run(client, graph(prompt="evict"))
+@pytest.fixture
+def small_device(client: ComfyClient, models: Path) -> Iterator[None]:
+    """A device that the demo's model and a small QwenVL do not fit on together."""
+    size = (models / "diffusion_models" / MODEL_FILE).stat().st_size
+    free(client, unload_models=True, free_memory=True)
+    client.run({"device": node("VivaceTestSmallDevice", nbytes=int(1.1 * size) + 2**20)})
+    yield
+    free(client, unload_models=True, free_memory=True)
+    client.run({"device": node("VivaceTestSmallDevice", nbytes=0)})
+
+
+@pytest.mark.usefixtures("small_device")
+def test_a_model_that_is_loaded_evicts_it_and_it_comes_back(
+    client: ComfyClient, memory: Any
+) -> None:
+    text = run(client, graph(prompt="evict"))["text"]
+    assert memory()["loaded"] == ["WholeModelPatcher"]
+    sampled = build(Run("evicting", []), MODEL_FILE, None, 3584, [])
+    client.run(sampled)
+    assert memory()["loaded"] == ["ModelPatcher"]
+    again = graph(prompt="evict")
+    again["ask"]["inputs"]["seed"] = 1  # so that the node runs again
+    assert run(client, again)["text"] == text
     assert "WholeModelPatcher" in memory()["loaded"]
-    seen = memory(evict=True)
-    assert seen.get("loaded", []) == []
-    assert seen.get("alive", []) == []
-    assert run(client, graph(prompt="evict again"))["text"]
+
+
+@pytest.mark.parametrize("quantization", ["8-bit", "4-bit"])
+def test_a_quantized_model_is_dropped_and_built_again(
+    client: ComfyClient, memory: Any, quantization: str
+) -> None:
+    free(client, unload_models=True)
+    asked = graph(prompt="quantized", **local(quantization=quantization))
+    text = run(client, asked)["text"]
+    assert len(memory()["alive"]) == 1
+    free(client, unload_models=True)
+    assert memory().get("alive", []) == []
+    asked["ask"]["inputs"]["seed"] = 1
+    assert run(client, asked)["text"] == text
 
 
 def test_keep_loaded_off_gives_it_back_after_the_run(client: ComfyClient, memory: Any) -> None:
@@ -171,7 +206,6 @@ def test_an_interrupt_ends_it_within_a_token(client: ComfyClient) -> None:
     ("inputs", "message"),
     [
         ({"prompt": "", "preset": "None (my prompt only)"}, "prompt"),
-        (local(quantization="4-bit"), "bitsandbytes"),
         (local(attention="flash_attention_2"), "flash_attn"),
         ({"engine": "cloud"}, "engine is 'cloud'; choose one of local, server"),
         (local() | {"sampling": "greddy"}, "sampling is 'greddy'"),

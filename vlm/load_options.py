@@ -17,8 +17,10 @@ DTYPES = {
 }
 QUANTIZATIONS = ("none", "8-bit", "4-bit")
 ATTENTIONS = ("auto", "sdpa", "flash_attention_2", "eager")
-# Parts that stay as they are: the head, and all names that vision towers have.
-_NOT_QUANTIZED = ("lm_head", "visual", "vision_tower", "vision_model")
+# Parts that stay as they are: the head, and all names that vision towers have. transformers 5 looks
+# for them at the start of a module's name, 4 anywhere in it.
+_TOWERS = ("visual", "vision_tower", "vision_model")
+_NOT_QUANTIZED = ("lm_head", *_TOWERS, *(f"model.{name}" for name in _TOWERS))
 
 
 class LoadError(ValueError):

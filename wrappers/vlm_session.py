@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 import torch
-from comfy.model_management import get_torch_device, throw_exception_if_processing_interrupted
+from comfy import model_management
 
 from ..vlm.embedding_cache import EmbeddingCache
 from ..vlm.engine_report import EngineReport
@@ -107,7 +107,7 @@ class LocalSession:
     def __init__(
         self, choice: LocalChoice, settings: AnswerSettings, quality: str, use_cache: bool
     ) -> None:
-        device = str(get_torch_device())
+        device = str(model_management.get_torch_device())
         self._choice = replace(choice, options=replace(choice.options, device=device))
         self._settings, self._quality, self._use_cache = settings, quality, use_cache
         self._reports: list[EngineReport] = []
@@ -119,7 +119,7 @@ class LocalSession:
         self, questions: Sequence[Question], on_piece: OnPiece, tick: Tick
     ) -> list[Reply | RemoteError]:
         def interrupt() -> None:
-            throw_exception_if_processing_interrupted()
+            model_management.throw_exception_if_processing_interrupted()
             tick()
 
         options = self._choice.options
@@ -187,7 +187,7 @@ class ServerSession:
             tick()
 
         def cancelled() -> bool:
-            throw_exception_if_processing_interrupted()
+            model_management.throw_exception_if_processing_interrupted()
             return False
 
         started = perf_counter()

@@ -39,6 +39,13 @@ def pool(unloaded: list[Any]) -> Iterator[Any]:
         made.drop(patcher)
 
 
+@pytest.fixture
+def nothing_loaded() -> None:
+    from comfy.model_management import unload_all_models
+
+    unload_all_models()
+
+
 def listed(patcher: Any) -> bool:
     from comfy.model_management import current_loaded_models
 
@@ -103,14 +110,71 @@ def test_unload_models_frees_it_and_the_next_use_brings_it_back(
     assert patcher.loaded_size() == again.nbytes
 
 
-def test_other_models_evict_it(pool: Any, folder: Path) -> None:
+def test_other_models_evict_it(pool: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy import model_management
+    from comfy.model_patcher import ModelPatcher
+
+    # Loading to "cpu" evicts nothing, "cpu:0" is a device like any other to ComfyUI.
+    device = torch.device("cpu:0")
+    local, ours = pool.load(folder, LoadOptions("float32", device="cpu:0"), ROOM)
+    other = ModelPatcher(torch.nn.Linear(1000, 1000), device, torch.device("cpu"))
+    _small_device(monkeypatch, ours.model_size() + other.model_size() // 2)
+    model_management.load_models_gpu([other])
+    assert [loaded.model for loaded in model_management.current_loaded_models] == [other]
+    assert ours.loaded_size() == 0
+    assert pool.load(folder, LoadOptions("float32", device="cpu:0"), ROOM)[0] is local
+    assert ours.loaded_size() == ours.model_size()
+    assert other.loaded_size() < other.model_size()  # a model of ComfyUI's goes in parts
+    assert ours.loads == 1  # it waited in main memory
+
+
+@pytest.mark.usefixtures("nothing_loaded")
+def test_models_that_fit_stay(pool: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from comfy import model_management
+    from comfy.model_patcher import ModelPatcher
+
+    device = torch.device("cpu:0")
+    _, ours = pool.load(folder, LoadOptions("float32", device="cpu:0"), ROOM)
+    other = ModelPatcher(torch.nn.Linear(1000, 1000), device, torch.device("cpu"))
+    _small_device(monkeypatch, ours.model_size() + 2 * other.model_size())
+    model_management.load_models_gpu([other])
+    assert [loaded.model for loaded in model_management.current_loaded_models] == [other, ours]
+
+
+def _small_device(monkeypatch: pytest.MonkeyPatch, capacity: int) -> None:
+    """Let ComfyUI see a device of so many bytes, with what it has loaded there, and no reserve."""
     from comfy import model_management
 
-    _, patcher = pool.load(folder, FULL, ROOM)
-    # What load_models_gpu does in front of a model that does not fit.
-    model_management.free_memory(1e30, patcher.load_device)
-    assert not listed(patcher)
-    assert patcher.local is None
+    def free(device: Any = None, torch_free_too: bool = False) -> Any:
+        loaded = sum(m.model_loaded_memory() for m in model_management.current_loaded_models)
+        return (capacity - loaded, 0) if torch_free_too else capacity - loaded
+
+    monkeypatch.setattr(model_management, "get_free_memory", free)
+    monkeypatch.setattr(model_management, "minimum_inference_memory", lambda: 0)
+    monkeypatch.setattr(model_management, "extra_reserved_memory", lambda: 0)
+
+
+@pytest.mark.parametrize("quantization", ["8-bit", "4-bit"])
+def test_a_quantized_model_is_dropped_and_built_again(
+    quantization: str, pool: Any, unloaded: list[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from comfy.model_management import unload_all_models
+
+    options = LoadOptions("float32", quantization)
+    local, patcher = pool.load(folder, options, ROOM)
+    monkeypatch.setattr(patcher, "offload_device", torch.device("meta"))
+    tokens = torch.tensor([[1, 2, 3]])
+    before = local.model(input_ids=tokens).logits
+    network = weakref.ref(local.model)
+    del local
+    unload_all_models()
+    assert not alive(network)
+    assert len(unloaded) == 1
+    local, same = pool.load(folder, options, ROOM)
+    assert same is patcher
+    assert patcher.loads == 2
+    assert patcher.loaded_size() == local.nbytes
+    assert torch.equal(local.model(input_ids=tokens).logits, before)
 
 
 def test_a_movable_model_waits_in_main_memory(

@@ -103,7 +103,6 @@ class TestMemory(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.AnyType.Input("after", optional=True),
-                io.Boolean.Input("evict", default=False, optional=True),
             ],
         )
 
@@ -112,10 +111,7 @@ class TestMemory(io.ComfyNode):
         return float("nan")
 
     @classmethod
-    def execute(cls, after=None, evict=False):
-        if evict:  # as ComfyUI does for a model that needs all of the memory
-            device = comfy.model_management.get_torch_device()
-            comfy.model_management.free_memory(1e30, device)
+    def execute(cls, after=None):
         gc.collect()
         loaded = [
             type(loaded.model).__name__ for loaded in comfy.model_management.current_loaded_models
@@ -129,7 +125,45 @@ class TestMemory(io.ComfyNode):
         return io.NodeOutput(ui={"loaded": loaded, "alive": alive})
 
 
+_MANAGEMENT = ("get_torch_device", "get_free_memory", "minimum_inference_memory")
+_KEPT = {name: getattr(comfy.model_management, name) for name in _MANAGEMENT}
+
+
+class TestSmallDevice(io.ComfyNode):
+    """Lets ComfyUI load models to a device of so many bytes, as if it were a GPU; 0 undoes it.
+
+    Loading to "cpu" evicts nothing; "cpu:0" is the same place, and to ComfyUI a device like others.
+    """
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestSmallDevice",
+            category="Vivace/Test",
+            is_output_node=True,
+            inputs=[io.Int.Input("nbytes", default=0, max=2**40)],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return float("nan")
+
+    @classmethod
+    def execute(cls, nbytes):
+        management = comfy.model_management
+
+        def free(device=None, torch_free_too=False):
+            loaded = sum(m.model_loaded_memory() for m in management.current_loaded_models)
+            return (nbytes - loaded, 0) if torch_free_too else nbytes - loaded
+
+        small = (lambda: torch.device("cpu:0"), free, lambda: 0)
+        for name, function in zip(_MANAGEMENT, small if nbytes else _KEPT.values(), strict=True):
+            setattr(management, name, function)
+        return io.NodeOutput()
+
+
 NODE_CLASS_MAPPINGS = {
+    "VivaceTestSmallDevice": TestSmallDevice,
     "VivaceTestMemory": TestMemory,
     "VivaceTestLoraStack": TestLoraStack,
     "VivaceTestConditioning": TestConditioning,
