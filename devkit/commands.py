@@ -54,6 +54,11 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     environment = child_environment()
     environment["VIVACE_COMFYUI"] = str(comfyui)
     pytest = [str(python), "-m", "pytest", "--basetemp", str(OUT / "pytest"), *extra]
+    if not arguments.k:
+        # Each process starts a server of its own, and a browser.
+        processes = min(os.cpu_count() or 1, 4)
+        pytest += ["--numprocesses", str(processes), "--dist", "loadfile"]
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     steps = [
         [str(python), "-m", "ruff", "check", "."],
         [str(python), "-m", "ruff", "format", "--check", "."],

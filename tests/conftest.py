@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.demo.models import ensure_models, import_comfy
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vivace")
 
+# What several processes that run tests at once must not share.
+WORK = OUT / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
@@ -53,10 +56,16 @@ def comfyui(comfyui_folder: Path) -> ModuleType:
     return comfy
 
 
+def _making_models() -> FileLock:
+    MODELS.mkdir(parents=True, exist_ok=True)
+    return FileLock(MODELS / ".lock")
+
+
 @pytest.fixture(scope="session")
 def models(comfyui_folder: Path) -> Path:
     """The folder with the demo's checkpoint, VAE and LoRAs."""
-    ensure_models(MODELS, comfyui_folder)
+    with _making_models():
+        ensure_models(MODELS, comfyui_folder)
     return MODELS
 
 
@@ -65,7 +74,8 @@ def svdquant_models(comfyui: ModuleType) -> Path:
     """The folder with a one-block SVDQuant checkpoint, and dense models that it stands for."""
     from support.svdquant_files import ensure_svdquant_models
 
-    ensure_svdquant_models(MODELS)
+    with _making_models():
+        ensure_svdquant_models(MODELS)
     return MODELS
 
 
@@ -74,7 +84,8 @@ def z_image(comfyui: ModuleType) -> None:
     """A Z-Image among the models."""
     from support.z_image_file import ensure_z_image
 
-    ensure_z_image(MODELS)
+    with _making_models():
+        ensure_z_image(MODELS)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +93,7 @@ def vlm_models() -> Path:
     """A folder with small vision-language models; one of them is not complete."""
     from vivace.tests.vlm.small_models import FAMILIES, save_model
 
-    folder = OUT / "tests" / "llm"
+    folder = WORK / "llm"
     shutil.rmtree(folder, ignore_errors=True)
     for family in FAMILIES:
         save_model(family, folder / f"small-{family}")
@@ -95,7 +106,7 @@ def vlm_models() -> Path:
 @pytest.fixture(scope="session")
 def server(comfyui_folder: Path, models: Path, vlm_models: Path) -> Iterator[ComfyServer]:
     """A real ComfyUI with the pack and the helper nodes, for the whole session."""
-    work = OUT / "tests" / "server"
+    work = WORK / "server"
     shutil.rmtree(work, ignore_errors=True)
     running = ComfyServer(
         Path(sys.executable),
