@@ -25,7 +25,7 @@ REPLACEABLE = ("NunchakuQwenImageLoraLoader", "BlankImage", "CheckImageEmpty")
 
 def migrate(workflow: dict[str, Any]) -> tuple[dict[str, Any], MigrationReport]:
     """Replace what is not installed; the log tells about each node."""
-    from .nodes.vlm_inputs import model_names
+    from .nodes.vlm_values import model_names
 
     known = Known(
         folder_paths.get_filename_list("loras"),

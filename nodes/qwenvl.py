@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import vlm_inputs as inputs
+from . import vlm_values as values
 
 MAX_IMAGES = 32
 
@@ -116,10 +117,10 @@ class QwenVL(io.ComfyNode):
         from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm_answer import answer, question_of
 
-        inputs.check_choices(cls.hidden, engine=inputs.ENGINES, sampling=inputs.SAMPLINGS)
-        inputs.configure_cache()
-        choice = inputs.engine_choice(engine)
-        settings = inputs.answer_settings(max_tokens, thinking_budget, sampling, seed)
+        values.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
+        values.configure_cache()
+        choice = values.engine_choice(engine)
+        settings = values.answer_settings(max_tokens, thinking_budget, sampling, seed)
         question = question_of(
             instruction(preset or NONE, prompt),
             system_prompt,

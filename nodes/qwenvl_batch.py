@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import vlm_inputs as inputs
+from . import vlm_values as values
 
 EXISTING = ["skip", "overwrite", "append"]
 
@@ -85,15 +86,15 @@ class QwenVLBatch(io.ComfyNode):
         return float("nan") if any(path.strip() for path in _list(folder)) else ""
 
     @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
+    def execute(cls, **entered: Any) -> io.NodeOutput:
         from ..vlm.caption_folder import ImageFolder
         from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm_batch import BatchPrompt, caption_folder, caption_images
         from ..wrappers.vlm_session import open_session
 
-        inputs.check_choices(cls.hidden, engine=inputs.ENGINES, sampling=inputs.SAMPLINGS)
-        images = [image for batch in _list(values.pop("images", None)) for image in batch]
-        given = inputs.given({name: _first(value) for name, value in values.items()})
+        values.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
+        images = [image for batch in _list(entered.pop("images", None)) for image in batch]
+        given = values.given({name: _first(value) for name, value in entered.items()})
         folder = given.get("folder", "").strip()
         if bool(images) == bool(folder):
             raise ValueError("Connect images, or name a folder of images; one of the two")
@@ -103,10 +104,10 @@ class QwenVLBatch(io.ComfyNode):
             given.get("batch_size", 4),
             cls.hidden.unique_id,
         )
-        inputs.configure_cache()
+        values.configure_cache()
         session = open_session(
-            inputs.engine_choice(given.get("engine")),
-            inputs.answer_settings(
+            values.engine_choice(given.get("engine")),
+            values.answer_settings(
                 given.get("max_tokens", 512),
                 given.get("thinking_budget", -1),
                 given.get("sampling"),

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from . import vlm_inputs as inputs
+from . import vlm_values as values
 
 SHOW, CLEAR, CLEAR_DISK = "show", "clear memory", "clear memory and disk"
 SIZES = [AS_IT_IS, CHANGE] = ["as it is", "change"]
@@ -64,15 +65,15 @@ class QwenVLCache(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..wrappers import vlm_cache
 
-        inputs.check_choices(cls.hidden, size=SIZES)
-        inputs.configure_cache()
-        chosen = inputs.given(size)
+        values.check_choices(cls.hidden, size=SIZES)
+        values.configure_cache()
+        chosen = values.given(size)
         if chosen.get("size", AS_IT_IS) != AS_IT_IS:
             memory, disk = chosen.get("memory_mb", -1), chosen.get("disk_mb", 0)
             sizes = vlm_cache.CacheSizes(None if memory < 0 else memory, disk)
-            vlm_cache.configure(sizes, inputs.cache_folder())
+            vlm_cache.configure(sizes, values.cache_folder())
         if action != SHOW:
-            vlm_cache.clear(action == CLEAR_DISK, inputs.cache_folder())
+            vlm_cache.clear(action == CLEAR_DISK, values.cache_folder())
         report = vlm_cache.statistics()
         return io.NodeOutput(report, ui={"text": (report,)})
 

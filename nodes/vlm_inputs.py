@@ -1,20 +1,15 @@
-"""The inputs that the QwenVL nodes share, and what their values mean."""
+"""The inputs that the QwenVL nodes share; `vlm_values` says what their values mean."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
-from . import settings
+from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, SERVER, model_names
 
 CATEGORY = "Vivace/QwenVL"
-FOLDERS = ("LLM", "text_encoders")
 QUALITIES = ["auto", "fast", "balanced", "high", "ultra"]
-ENGINES = [LOCAL, SERVER] = ["local", "server"]
-SAMPLINGS = [MODEL_DEFAULT, GREEDY, CUSTOM] = ["model default", "greedy", "custom"]
 NO_MODEL = "(none found: put a model folder into models/LLM)"
 
 
@@ -242,114 +237,3 @@ def _choice(name: str, options: list[str], tooltip: str) -> Any:
     return io.Combo.Input(
         name, options=options, default=options[0], optional=True, advanced=True, tooltip=tooltip
     )
-
-
-def model_roots() -> list[str]:
-    """The folders that models are looked for in."""
-    # Other packs and extra_model_paths.yaml may have given the name more folders.
-    folder_paths.add_model_folder_path("LLM", str(Path(folder_paths.models_dir) / "LLM"))
-    return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
-
-
-def model_names() -> list[str]:
-    """Names of the model folders, complete or not."""
-    from ..vlm.model_folders import find_models
-
-    return list(find_models(model_roots()).models)
-
-
-def check_choices(hidden: Any, **options: list[str]) -> None:
-    """Refuse unknown values of inputs with choices, which ComfyUI just leaves out.
-
-    Args:
-        hidden: of the node, with its id and the prompt.
-
-    Raises:
-        ValueError: a value is none of those there are.
-    """
-    node = (hidden.prompt or {}).get(str(hidden.unique_id)) or {}
-    for name, known in options.items():
-        value = node.get("inputs", {}).get(name)
-        if isinstance(value, str) and value not in known:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
-
-
-def engine_choice(engine: dict[str, Any] | None) -> Any:
-    """What `wrappers.vlm_session.open_session` takes.
-
-    Raises:
-        ValueError: there is no engine, the model is not there, or no server model is named.
-    """
-    from ..vlm.load_options import LoadOptions
-    from ..wrappers.vlm_session import LocalChoice, ServerChoice
-
-    engine = given(engine)
-    if not engine:
-        raise ValueError(f"engine is missing; choose {LOCAL} or {SERVER}")
-    if engine["engine"] == SERVER:
-        if not engine["server_model"].strip():
-            raise ValueError("server_model is empty. Name the model as the server calls it")
-        return ServerChoice(
-            engine["address"],
-            engine["server_model"].strip(),
-            engine.get("api_key_variable", "").strip(),
-            engine.get("timeout", 180.0),
-            engine.get("concurrency", 4),
-        )
-    options = LoadOptions(
-        dtype=engine.get("dtype", "bfloat16"),
-        quantization=engine.get("quantization", "none"),
-        attention=engine.get("attention", "auto"),
-        compile_vision=engine.get("compile_vision", "auto"),
-        compile_decode=engine.get("compile_decode", "auto"),
-    )
-    return LocalChoice(_model_path(engine["model"]), options, engine.get("keep_loaded", True))
-
-
-def answer_settings(
-    max_tokens: int, thinking_budget: int, sampling: dict[str, Any] | None, seed: int
-) -> Any:
-    """How to answer, as `vlm.question.AnswerSettings`."""
-    from ..vlm.question import AnswerSettings
-    from ..vlm.sampling import Sampling
-
-    values = given(sampling)
-    kind = values.pop("sampling", MODEL_DEFAULT)
-    chosen = None
-    if kind == GREEDY:
-        chosen = Sampling()
-    elif kind == CUSTOM:
-        chosen = Sampling(**{"temperature": 0.7, "top_p": 0.8, "top_k": 20, **values})
-    budget = None if thinking_budget < 0 else thinking_budget
-    return AnswerSettings(max_tokens, budget, chosen, seed)
-
-
-def given(values: dict[str, Any] | None) -> dict[str, Any]:
-    """What was given of the inputs below a choice; ComfyUI hands in None for the others."""
-    return {name: value for name, value in (values or {}).items() if value is not None}
-
-
-def _model_path(name: str) -> Path:
-    from ..vlm.model_folders import find_models
-
-    roots = model_roots()
-    found = find_models(roots)
-    if name in found.models:
-        return found.models[name].path
-    problems = "".join(f" {problem}." for problem in found.problems[:3])
-    raise ValueError(
-        f"There is no model '{name}' in {', '.join(roots)}.{problems} Put a model folder there, or"
-        " fetch one with QwenVL Download."
-    )
-
-
-def cache_folder() -> Path:
-    """Where image embeddings lie on disk."""
-    return Path(folder_paths.get_user_directory()) / "vivace" / "image_embeddings"
-
-
-def configure_cache() -> None:
-    """Size the image cache as the settings say, unless QwenVL Cache has done it otherwise."""
-    from ..wrappers.vlm_cache import CacheSizes, configure_once
-
-    configure_once(CacheSizes(*settings.vlm_cache_megabytes()), cache_folder())

@@ -42,6 +42,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.settings",
         "nodes.svdquant",
         "nodes.vlm_inputs",
+        "nodes.vlm_values",
         "vlm",
         "vlm.model_folders",
         "vlm.preset_prompts",
