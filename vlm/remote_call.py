@@ -206,7 +206,7 @@ class RemoteCall:
                     response.status,
                     self._excerpt(text),
                     self._key,
-                    response.headers.get("Location"),
+                    self._redacted(response.headers.get("Location", "")),
                     parse_retry_after(response.headers.get("Retry-After")),
                 )
         except ServerReportedError as error:
@@ -240,7 +240,10 @@ class RemoteCall:
 
     def _excerpt(self, text: str) -> str:
         # First the key, then the cut: half a key would not be recognized.
-        return excerpt(redact(text, [self._key] if self._key else []))
+        return excerpt(self._redacted(text))
+
+    def _redacted(self, text: str) -> str:
+        return redact(text, [self._key] if self._key else [])
 
     async def _with_models(self, error: RemoteError) -> RemoteError:
         """The same error, with the models that there are, if the server tells."""
@@ -248,7 +251,7 @@ class RemoteCall:
             names = await self._models_once()
         except RemoteError:
             return error
-        shown = ", ".join(excerpt(name) for name in names[:8]) or "none"
+        shown = ", ".join(self._excerpt(name) for name in names[:8]) or "none"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         remedy = f"Choose one of its models: {shown}{more}"
         return RemoteError(error.server, error.problem, remedy, "model", error.status)

@@ -31,7 +31,7 @@ def status_fault(
     status: int,
     words: str,
     key: Secret | None,
-    location: str | None,
+    location: str,
     retry_after: float | None,
 ) -> RemoteError:
     """The error for an answer of another status than 200; `words` are the server's own."""
