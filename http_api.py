@@ -6,12 +6,12 @@ hand, or copied from `/history`, has the bare list. A prompt handler wraps those
 
 Nodes of packs that are not installed are replaced by `missing_nodes.py`. It is imported when a
 prompt or workflow has an unknown node, or the editor asks for node replacements; `lora_routes.py`
-when one of its routes is first called.
+when one of its routes is first called; `key_guard.py` when a prompt names an API key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any
 
 # Method, path, and function of `lora_routes.py`.
@@ -24,6 +24,10 @@ ROUTES = (
     ("DELETE", "/vivace/stacks/{name}", "delete_stack"),
 )
 
+# Inputs that name an API key, where people paste the key itself.
+KEY_INPUTS = frozenset({"api_key_variable", "key_name"})
+KEY_NODE = "VivaceApiKey"
+
 
 def extend_server(node_ids: Collection[str]) -> None:
     """Register all of it with the running server, if there is one (tests import without)."""
@@ -33,6 +37,7 @@ def extend_server(node_ids: Collection[str]) -> None:
     if server is not None:
         server.add_on_prompt_handler(replace_missing)
         server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
+        server.add_on_prompt_handler(lambda request: guard_keys(request, node_ids))
         _add_routes(server)
         _add_replacements(server)
 
@@ -95,16 +100,37 @@ def wrap_lists(request: Any, node_ids: Collection[str]) -> Any:
 
     A body of any other shape is left alone: the server reports what is wrong with it.
     """
+    for _, inputs in _nodes_of(request, node_ids):
+        for name, value in inputs.items():
+            if isinstance(value, list) and not _is_link(value):
+                inputs[name] = {"__value__": value}
+    return request
+
+
+def guard_keys(request: Any, node_ids: Collection[str]) -> Any:
+    """Take keys out of the body of a `POST /prompt` that has some where their names belong."""
+    values = [
+        value
+        for class_type, inputs in _nodes_of(request, node_ids)
+        for name, value in inputs.items()
+        if isinstance(value, str)
+        and (name.rpartition(".")[2] in KEY_INPUTS or class_type == KEY_NODE)
+    ]
+    if any(values):
+        from .key_guard import remove_keys
+
+        remove_keys(request, values)
+    return request
+
+
+def _nodes_of(request: Any, node_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Type and inputs of our nodes in the body of a `POST /prompt`, whatever its shape."""
     prompt = request.get("prompt") if isinstance(request, dict) else None
     for node in prompt.values() if isinstance(prompt, dict) else ():
-        if not isinstance(node, dict) or node.get("class_type") not in node_ids:
-            continue
-        inputs = node.get("inputs")
-        if isinstance(inputs, dict):
-            for name, value in inputs.items():
-                if isinstance(value, list) and not _is_link(value):
-                    inputs[name] = {"__value__": value}
-    return request
+        if isinstance(node, dict) and isinstance(node.get("inputs"), dict):
+            class_type = node.get("class_type")
+            if isinstance(class_type, str) and class_type in node_ids:
+                yield class_type, node["inputs"]
 
 
 def _is_link(value: list[Any]) -> bool:

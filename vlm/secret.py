@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from .key_shape import looks_like_key
+
 KEYRING_SERVICE = "ComfyUI-Vivace"
 PLACEHOLDER = "[secret]"
 # A workflow names the variable and the server. Were any variable allowed, a workflow from a
@@ -64,7 +66,8 @@ class Secret:
         """The key that the operating system's keyring has for service ``ComfyUI-Vivace``.
 
         Raises:
-            SecretError: the `keyring` package or the entry is missing, or the keyring is locked.
+            SecretError: the `keyring` package or the entry is missing, the keyring is locked, or
+                the name looks like a key itself.
         """
         return cls("keyring entry", name)._checked()
 
@@ -73,7 +76,8 @@ class Secret:
         """The key `name` in a secrets file: a JSON object, or lines of ``NAME=value``.
 
         Raises:
-            SecretError: the file is missing, readable by others, malformed, or lacks the entry.
+            SecretError: the file is missing, readable by others, malformed, or lacks the entry; or
+                the name looks like a key itself.
         """
         return cls("secrets file entry", name, os.fspath(path))._checked()
 
@@ -97,6 +101,12 @@ class Secret:
         return _from_file(self)
 
     def _checked(self) -> Secret:
+        if self.kind != "environment variable" and looks_like_key(self.name):
+            # It is not shown, nor are its length and beginning.
+            problem = "what was given as its name looks like a key itself"
+            raise SecretError(
+                self.kind, problem, "Store the key there under a short name, and give that"
+            )
         self.reveal()
         return self
 

@@ -231,6 +231,7 @@ def echo(status: int) -> Behaviour:
         answer(200, f"<p>{CANARY}", "text/html"),
         stream_exactly(f"{CANARY}", {"error": CANARY}),
         stream_exactly({"no choices": CANARY}),
+        answer(307, "", Location=f"http://127.0.0.1:9/{CANARY}"),
         cut("text"),
         raw(f"{CANARY}\r\n".encode()),
         drop,
@@ -260,6 +261,22 @@ def test_a_key_shows_up_in_no_error(
             assert CANARY not in f"{request.path} {request.headers} {request.body}"
     assert CANARY not in caplog.text
     assert CANARY not in str([vars(record) for record in caplog.records])
+
+
+def test_a_key_shows_up_in_no_name_of_a_model(secret: Secret) -> None:
+    with OpenAIServer(answer(404, "model not found"), models=[f"a {CANARY}", "b"]) as server:
+        with pytest.raises(RemoteError, match=r"one of its models: a \[secret\], b") as caught:
+            RemoteEngine(server.url, "tiny", secret).generate(ASK)
+        assert_clean(caught.value)
+
+
+@pytest.mark.parametrize("name", [CANARY, "Kq7x00zZ99pP55mM11nN"])
+def test_a_key_in_place_of_its_name_is_refused(tmp_path: Path, name: str) -> None:
+    path = private(tmp_path / "keys", f"mine={CANARY}")
+    for make in (Secret.from_keyring, lambda name: Secret.from_file(path, name)):
+        with pytest.raises(SecretError, match="looks like a key itself") as caught:
+            make(name)
+        assert name not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
 
 
 def test_a_key_is_sent_as_a_header_only(secret: Secret) -> None:
