@@ -81,6 +81,7 @@ class QwenVL(io.ComfyNode):
                     advanced=True,
                     tooltip="Most frames of the video that the model sees.",
                 ),
+                inputs.api_key_input(),
             ],
             outputs=[
                 io.String.Output(display_name="text", tooltip="The answer, without thinking."),
@@ -113,13 +114,14 @@ class QwenVL(io.ComfyNode):
         fps: float = 24.0,
         sample_fps: float = 2.0,
         max_frames: int = 64,
+        api_key: Any = None,
     ) -> io.NodeOutput:
         from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm_answer import answer, question_of
 
         values.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         values.configure_cache()
-        choice = values.engine_choice(engine)
+        choice = values.engine_choice(engine, api_key)
         settings = values.answer_settings(max_tokens, thinking_budget, sampling, seed)
         question = question_of(
             instruction(preset or NONE, prompt),

@@ -64,6 +64,7 @@ class QwenVLBatch(io.ComfyNode):
                 ),
                 *inputs.prompt_inputs(),
                 *inputs.answer_inputs(),
+                inputs.api_key_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -106,7 +107,7 @@ class QwenVLBatch(io.ComfyNode):
         )
         values.configure_cache()
         session = open_session(
-            values.engine_choice(given.get("engine")),
+            values.engine_choice(given.get("engine"), given.get("api_key")),
             values.answer_settings(
                 given.get("max_tokens", 512),
                 given.get("thinking_budget", -1),

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .api_key import ApiKeyHandle
 from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, SERVER, model_names
 
 CATEGORY = "Vivace/QwenVL"
@@ -88,6 +89,15 @@ def engine_input() -> Any:
         "engine",
         options=[io.DynamicCombo.Option(LOCAL, local), io.DynamicCombo.Option(SERVER, server)],
         tooltip="A model on this machine, or on a server (several GPUs, a cluster).",
+    )
+
+
+def api_key_input() -> Any:
+    """What the node API Key hands on, for a server."""
+    return ApiKeyHandle.Input(
+        "api_key",
+        optional=True,
+        tooltip="From *API Key*, for a server that wants one; in place of api_key_variable.",
     )
 
 

@@ -44,11 +44,15 @@ def check_choices(hidden: Any, **options: list[str]) -> None:
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
 
 
-def engine_choice(engine: dict[str, Any] | None) -> Any:
+def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
     """What `wrappers.vlm_session.open_session` takes.
 
+    Args:
+        api_key: what *API Key* handed on; for a server.
+
     Raises:
-        ValueError: there is no engine, the model is not there, or no server model is named.
+        ValueError: there is no engine, the model is not there, no server model is named, or two
+            keys are, or none is where the variable says.
     """
     from ..vlm.load_options import LoadOptions
     from ..wrappers.vlm_session import LocalChoice, ServerChoice
@@ -62,7 +66,7 @@ def engine_choice(engine: dict[str, Any] | None) -> Any:
         return ServerChoice(
             engine["address"],
             engine["server_model"].strip(),
-            engine.get("api_key_variable", "").strip(),
+            _key(engine.get("api_key_variable", "").strip(), api_key),
             engine.get("timeout", 180.0),
             engine.get("concurrency", 4),
         )
@@ -74,6 +78,19 @@ def engine_choice(engine: dict[str, Any] | None) -> Any:
         compile_decode=engine.get("compile_decode", "auto"),
     )
     return LocalChoice(_model_path(engine["model"]), options, engine.get("keep_loaded", True))
+
+
+def _key(variable: str, api_key: Any) -> Any:
+    """The key of a server, from one of the two places where it may be named."""
+    from ..vlm.secret import Secret
+
+    if api_key is None:
+        return Secret.from_environment(variable) if variable else None
+    if variable:
+        raise ValueError("api_key is connected and api_key_variable filled in. Clear one of them")
+    if not isinstance(api_key, Secret):
+        raise ValueError("api_key takes what the node API Key hands on, nothing else")
+    return api_key
 
 
 def answer_settings(

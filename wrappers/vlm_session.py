@@ -53,11 +53,11 @@ class LocalChoice:
 
 @dataclass(frozen=True)
 class ServerChoice:
-    """A server and a model there; `key_variable` names an environment variable, or is empty."""
+    """A server, a model there, and where the API key lies, if the server wants one."""
 
     address: str
     model: str
-    key_variable: str = ""
+    key: Secret | None = None
     timeout: float = 180.0
     concurrency: int = 4
 
@@ -94,7 +94,7 @@ def open_session(
     """Return the session for a choice.
 
     Raises:
-        ValueError: as `RemoteEngine` and `Secret`, for a server.
+        ValueError: as `RemoteEngine`, for a server.
     """
     if isinstance(choice, ServerChoice):
         return ServerSession(choice, settings, quality)
@@ -171,9 +171,8 @@ class ServerSession:
     """Answers by a server."""
 
     def __init__(self, choice: ServerChoice, settings: AnswerSettings, quality: str) -> None:
-        key = Secret.from_environment(choice.key_variable) if choice.key_variable else None
         patience = RemoteSettings(read_timeout=choice.timeout)
-        self._engine = RemoteEngine(choice.address, choice.model, key, patience)
+        self._engine = RemoteEngine(choice.address, choice.model, choice.key, patience)
         self._choice, self._settings, self._quality = choice, settings, quality
         self._seconds = 0.0
         self._prepare_ms = 0.0
