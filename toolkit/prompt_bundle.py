@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .json_files import JsonFileError, read_object, write_object
 from .prompt_library import Prompt, PromptLibrary, prompt_from_json
 from .prompt_names import PromptNameError, check_name
 
 _FIELD = "vivace_prompts"
+Existing = Literal["keep", "replace", "rename"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,19 @@ def export_prompts(library: PromptLibrary, names: Iterable[str], path: Path) -> 
         PromptNameError, PromptLibraryError, JsonFileError: as for `PromptLibrary.load`, and if the
             file cannot be written.
     """
-    prompts = {name: asdict(library.load(name)) for name in names}
-    write_object(path, {_FIELD: prompts})
+    write_object(path, bundle_of(library, names))
 
 
-def import_prompts(
-    library: PromptLibrary, path: Path, existing: Literal["keep", "replace", "rename"] = "keep"
-) -> Imported:
+def bundle_of(library: PromptLibrary, names: Iterable[str]) -> dict[str, Any]:
+    """What an exported file holds.
+
+    Raises:
+        PromptNameError, PromptLibraryError, JsonFileError: as for `PromptLibrary.load`.
+    """
+    return {_FIELD: {name: asdict(library.load(name)) for name in names}}
+
+
+def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "keep") -> Imported:
     """Save the prompts of a file; `existing` says what happens where there is another of the name.
 
     Nothing is saved unless every prompt of the file can be read.
@@ -46,7 +53,21 @@ def import_prompts(
             damaged file in the library.
         PromptLibraryError: a name that differs from another only in case.
     """
-    prompts = _read_bundle(path)
+    content = read_object(path)
+    if content is None:
+        raise JsonFileError(path, "no such file", "Check the path")
+    return import_bundle(library, content, path, existing)
+
+
+def import_bundle(
+    library: PromptLibrary, content: dict[str, Any], path: Path, existing: Existing = "keep"
+) -> Imported:
+    """The same with what a file holds; `path` is how errors name it.
+
+    Raises:
+        JsonFileError, PromptLibraryError: as for `import_prompts`.
+    """
+    prompts = _parse_bundle(content, path)
     present = library.list().prompts
     saved: list[str] = []
     skipped: list[str] = []
@@ -61,10 +82,7 @@ def import_prompts(
     return Imported(tuple(saved), tuple(skipped))
 
 
-def _read_bundle(path: Path) -> dict[str, Prompt]:
-    content = read_object(path)
-    if content is None:
-        raise JsonFileError(path, "no such file", "Check the path")
+def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
     entries = content.get(_FIELD)
     if not isinstance(entries, dict):
         raise JsonFileError(path, "not a file of exported prompts", "Export the prompts again")

@@ -29,6 +29,14 @@ class PromptLibraryError(ValueError):
     """Something the library will not do; the message names the prompt and the remedy."""
 
 
+class NoSuchPromptError(PromptLibraryError):
+    """There is no prompt of this name."""
+
+
+class PromptConflictError(PromptLibraryError):
+    """There is a prompt of this name already, or one whose name differs only in case."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A positive and negative text, either with variables and alternatives, and its tags."""
@@ -87,13 +95,13 @@ class PromptLibrary:
 
         Raises:
             PromptNameError: no possible name.
-            PromptLibraryError: there is no such prompt.
+            NoSuchPromptError: there is no such prompt.
             JsonFileError: its file is damaged.
         """
         path = self._path(name)
         prompt = _read(path)
         if prompt is None:
-            raise PromptLibraryError(f"there is no prompt '{name}' ({path}). Save it first")
+            raise NoSuchPromptError(f"there is no prompt '{name}'. Save it first")
         return prompt
 
     def save(self, name: str, prompt: Prompt, overwrite: bool = True) -> None:
@@ -101,29 +109,46 @@ class PromptLibrary:
 
         Raises:
             PromptNameError: no possible name.
-            PromptLibraryError: there is one of this name, without `overwrite`, or one whose name
+            PromptConflictError: there is one of this name, without `overwrite`, or one whose name
                 differs only in case.
             JsonFileError: there is a damaged file of this name, or it cannot be written.
         """
         path = self._path(name)
         with self._locked():
             if _read(path) is not None and not overwrite:
-                raise PromptLibraryError(f"there is a prompt '{name}' already. Choose another name")
+                raise _taken(name)
             self._check_case(path)
             write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a prompt another name, which may be in another folder.
+
+        Raises:
+            PromptNameError, NoSuchPromptError, PromptConflictError, JsonFileError: as for `load`
+                and `save` without `overwrite`.
+        """
+        path, target = self._path(name), self._path(new_name)
+        with self._locked():
+            self.load(name)  # a damaged one stays where it is looked for
+            if target.name != path.name and _read(target) is not None:
+                raise _taken(new_name)
+            if str(target).casefold() != str(path).casefold():
+                self._check_case(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
 
     def delete(self, name: str) -> None:
         """Delete a prompt, damaged or not.
 
         Raises:
-            PromptNameError, PromptLibraryError, JsonFileError: as for `load` and `save`.
+            PromptNameError, NoSuchPromptError, JsonFileError: as for `load` and `save`.
         """
         path = self._path(name)
         with self._locked():
             try:
                 path.unlink()
             except FileNotFoundError:
-                raise PromptLibraryError(f"there is no prompt '{name}' ({path})") from None
+                raise NoSuchPromptError(f"there is no prompt '{name}'") from None
             except OSError as error:
                 problem = f"cannot be deleted ({error.strerror})"
                 raise JsonFileError(path, problem, "Check the permissions") from None
@@ -191,6 +216,15 @@ class PromptLibrary:
         except TypeError:
             raise _damaged(self._history, "has runs of another shape") from None
 
+    def forget_history(self) -> None:
+        """Begin the history anew, damaged or not.
+
+        Raises:
+            JsonFileError: it cannot be written.
+        """
+        with self._locked():
+            write_object(self._history, {"runs": []})
+
     def _path(self, name: str) -> Path:
         """The file of a prompt, which links must not have led out of the library."""
         path = self._root / f"{check_name(name)}{SUFFIX}"
@@ -208,7 +242,7 @@ class PromptLibrary:
             if part not in names:
                 for other in names:
                     if other.casefold() == part.casefold():
-                        raise PromptLibraryError(
+                        raise PromptConflictError(
                             f"'{part.removesuffix(SUFFIX)}' differs from"
                             f" '{other.removesuffix(SUFFIX)}' only in case, which not every system"
                             " tells apart. Choose another name"
@@ -249,6 +283,10 @@ def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
         raise _damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
     positive, negative, note = texts
     return Prompt(positive, negative, tuple(tags), note)
+
+
+def _taken(name: str) -> PromptConflictError:
+    return PromptConflictError(f"there is a prompt '{name}' already. Choose another name")
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:
