@@ -7,8 +7,6 @@ stacks change anything. File systems may be slow, so every look at them is taken
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +15,13 @@ from aiohttp import web
 from .lora.errors import LoraError
 from .lora.rows import RowError, parse_rows
 from .nodes import lora_files
-from .toolkit.json_files import JsonFileError
+from .route_answers import RefusedError, answers, read_json, user_folder
 from .toolkit.stack_presets import NoSuchStackError, StackPresetError, StackPresets
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 FOLDER = "vivace/stacks"  # below the folder of a ComfyUI user
 _IMAGE_TYPES = {".jpg": "image/jpeg"}  # of others the type is the ending
-
-
-class _RefusedError(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def _answers(handler: Handler) -> Handler:
-    """Turn what goes wrong into a JSON answer."""
-
-    @wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except _RefusedError as error:
-            return _error(error.status, str(error))
-        except NoSuchStackError as error:
-            return _error(404, str(error))
-        except (StackPresetError, RowError) as error:
-            return _error(400, str(error))
-        except (LoraError, JsonFileError) as error:
-            # Its own message would tell the path.
-            return _error(400, f"{Path(error.path).name}: {error.problem}. {error.remedy}.")
-
-    return answer
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
+_MAX_STACK_BYTES = 2**20
+_answers = answers({NoSuchStackError: 404, StackPresetError: 400, RowError: 400, LoraError: 400})
 
 
 @_answers
@@ -76,7 +45,7 @@ async def get_preview(request: web.Request) -> web.StreamResponse:
     name, path = await _lora(request)
     preview = await asyncio.to_thread(find_preview, path)
     if preview is None:
-        raise _RefusedError(404, f"The LoRA '{name}' has no preview image.")
+        raise RefusedError(404, f"The LoRA '{name}' has no preview image.")
     ending = preview.suffix.lower()
     headers = {
         "Content-Type": _IMAGE_TYPES.get(ending, f"image/{ending[1:]}"),
@@ -100,11 +69,7 @@ async def get_stacks(request: web.Request) -> web.StreamResponse:
 @_answers
 async def put_stack(request: web.Request) -> web.StreamResponse:
     """Save the rows of the body under a name; answer with `{"rows"}` as they were saved."""
-    try:
-        body = await request.json()
-    except (ValueError, LookupError, RecursionError) as error:  # also an unknown charset
-        raise _RefusedError(400, f"The body is no JSON ({error}). Send a list of rows.") from None
-    rows = parse_rows(body)
+    rows = parse_rows(await read_json(request, _MAX_STACK_BYTES))
     await asyncio.to_thread(_presets(request).save, request.match_info["name"], rows)
     return web.json_response({"rows": [row.as_dict() for row in rows]})
 
@@ -121,11 +86,11 @@ async def _lora(request: web.Request) -> tuple[str, Path]:
     """Name and file of the LoRA that a request asks for."""
     name = request.query.get("name")
     if not name:
-        raise _RefusedError(400, "Say which LoRA: ?name=styles/ink.safetensors.")
+        raise RefusedError(400, "Say which LoRA: ?name=styles/ink.safetensors.")
     try:
         path = await asyncio.to_thread(lora_files.lora_path, name)
     except ValueError as error:
-        raise _RefusedError(404, str(error)) from None
+        raise RefusedError(404, str(error)) from None
     return lora_files.listed_name(name).replace("\\", "/"), path
 
 
@@ -137,13 +102,4 @@ def _info(path: Path) -> dict[str, Any]:
 
 def _presets(request: web.Request) -> StackPresets:
     """The stacks of the ComfyUI user who asks."""
-    from server import PromptServer  # pyright: ignore[reportMissingImports]
-
-    users = PromptServer.instance.user_manager
-    try:
-        folder = users.get_request_user_filepath(request, FOLDER, create_dir=False)
-    except KeyError as error:
-        raise _RefusedError(400, str(error.args[0])) from None
-    if folder is None:
-        raise _RefusedError(400, "This user has no folder.")
-    return StackPresets(folder)
+    return StackPresets(user_folder(request, FOLDER))
