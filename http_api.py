@@ -6,27 +6,41 @@ hand, or copied from `/history`, has the bare list. A prompt handler wraps those
 
 Nodes of packs that are not installed are replaced by `missing_nodes.py`. It is imported when a
 prompt or workflow has an unknown node, or the editor asks for node replacements; `lora_routes.py`
-when one of its routes is first called; `key_guard.py` when a prompt names an API key.
+and `prompt_routes.py` when one of their routes is first called; `key_guard.py` when a prompt names
+an API key; `prompt_queue.py` when one has a Prompt Manager.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextvars import ContextVar
 from typing import Any
 
-# Method, path, and function of `lora_routes.py`.
+# Method, path, module and function.
 ROUTES = (
-    ("GET", "/vivace/loras", "get_loras"),
-    ("GET", "/vivace/lora/info", "get_info"),
-    ("GET", "/vivace/lora/preview", "get_preview"),
-    ("GET", "/vivace/stacks", "get_stacks"),
-    ("PUT", "/vivace/stacks/{name}", "put_stack"),
-    ("DELETE", "/vivace/stacks/{name}", "delete_stack"),
+    ("GET", "/vivace/loras", "lora_routes", "get_loras"),
+    ("GET", "/vivace/lora/info", "lora_routes", "get_info"),
+    ("GET", "/vivace/lora/preview", "lora_routes", "get_preview"),
+    ("GET", "/vivace/stacks", "lora_routes", "get_stacks"),
+    ("PUT", "/vivace/stacks/{name}", "lora_routes", "put_stack"),
+    ("DELETE", "/vivace/stacks/{name}", "lora_routes", "delete_stack"),
+    ("GET", "/vivace/prompts", "prompt_routes", "get_prompts"),
+    ("GET", "/vivace/prompts/{name:.+}", "prompt_routes", "get_prompt"),
+    ("PUT", "/vivace/prompts/{name:.+}", "prompt_routes", "put_prompt"),
+    ("PATCH", "/vivace/prompts/{name:.+}", "prompt_routes", "rename_prompt"),
+    ("DELETE", "/vivace/prompts/{name:.+}", "prompt_routes", "delete_prompt"),
+    ("GET", "/vivace/prompt_history", "prompt_routes", "get_history"),
+    ("DELETE", "/vivace/prompt_history", "prompt_routes", "delete_history"),
+    ("GET", "/vivace/prompt_bundle", "prompt_routes", "export_prompts"),
+    ("POST", "/vivace/prompt_bundle", "prompt_routes", "import_prompts"),
 )
 
 # Inputs that name an API key, where people paste the key itself.
 KEY_INPUTS = frozenset({"api_key_variable", "key_name"})
 KEY_NODE = "VivaceApiKey"
+PROMPT_NODE = "VivacePromptManager"
+_user: ContextVar[str] = ContextVar("_user", default="default")  # who sent a `POST /prompt`
 
 
 def extend_server(node_ids: Collection[str]) -> None:
@@ -38,20 +52,21 @@ def extend_server(node_ids: Collection[str]) -> None:
         server.add_on_prompt_handler(replace_missing)
         server.add_on_prompt_handler(lambda request: wrap_lists(request, node_ids))
         server.add_on_prompt_handler(lambda request: guard_keys(request, node_ids))
+        server.add_on_prompt_handler(lambda request: complete_prompts(request, node_ids))
+        server.app.middlewares.append(_remember_user(server))
         _add_routes(server)
         _add_replacements(server)
 
 
 def _add_routes(server: Any) -> None:
-    for method, path, function in ROUTES:
-        server.routes.route(method, path)(_on_use(function))
+    for method, path, module, function in ROUTES:
+        server.routes.route(method, path)(_on_use(module, function))
 
 
-def _on_use(function: str) -> Callable[[Any], Awaitable[Any]]:
+def _on_use(module: str, function: str) -> Callable[[Any], Awaitable[Any]]:
     async def handler(request: Any) -> Any:
-        from . import lora_routes
-
-        return await getattr(lora_routes, function)(request)
+        routes = importlib.import_module(f".{module}", __package__)
+        return await getattr(routes, function)(request)
 
     return handler
 
@@ -121,6 +136,32 @@ def guard_keys(request: Any, node_ids: Collection[str]) -> Any:
 
         remove_keys(request, values)
     return request
+
+
+def complete_prompts(request: Any, node_ids: Collection[str]) -> Any:
+    """Complete the Prompt Manager nodes in the body of a `POST /prompt`."""
+    nodes = [inputs for kind, inputs in _nodes_of(request, node_ids) if kind == PROMPT_NODE]
+    if nodes:
+        from .prompt_queue import complete
+
+        complete(nodes, _user.get())
+    return request
+
+
+def _remember_user(server: Any) -> Any:
+    """A middleware, since handlers of prompts do not get to know who sent one."""
+    from aiohttp import web
+
+    @web.middleware
+    async def remember_user(request: web.Request, handler: Any) -> Any:
+        if request.method == "POST" and request.path.endswith("/prompt"):
+            try:
+                _user.set(server.user_manager.get_request_user_id(request))
+            except KeyError:
+                _user.set("")  # has no library
+        return await handler(request)
+
+    return remember_user
 
 
 def _nodes_of(request: Any, node_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
