@@ -119,6 +119,23 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         outputs=("STRING",),
     ),
     NodeRow(
+        node_id="VivacePromptManager",
+        display_name="Prompt Manager",
+        module="prompt_manager",
+        class_name="PromptManager",
+        outputs=("STRING", "STRING", "STRING", "INT"),
+        validates=("prompt", "positive", "negative", "variables"),
+        fingerprints=True,
+    ),
+    NodeRow(
+        node_id="VivaceApiKey",
+        display_name="API Key",
+        module="api_key",
+        class_name="ApiKey",
+        outputs=("VIVACE_API_KEY",),
+        validates=("source", "key_name"),
+    ),
+    NodeRow(
         node_id="VivaceBlankImage",
         display_name="Blank Image",
         module="image",
