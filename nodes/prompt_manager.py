@@ -16,19 +16,6 @@ DEFAULT_USER = "default"
 log = logging.getLogger(__name__)
 
 
-@io.comfytype(io_type="VIVACE_PROMPT_NAME")
-class PromptName(io.ComfyTypeI):
-    """The name of a saved prompt, chosen in `web/prompt_manager.js`."""
-
-    Type = str
-
-    class Input(io.WidgetInput):  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The library's widget; it has no socket."""
-
-        def __init__(self, id: str, tooltip: str) -> None:
-            super().__init__(id, optional=True, tooltip=tooltip, default="", socketless=True)
-
-
 class PromptManager(io.ComfyNode):
     """A positive and a negative text."""
 
@@ -53,17 +40,20 @@ class PromptManager(io.ComfyNode):
                 "vivace",
             ],
             inputs=[
-                PromptName.Input(
+                io.String.Input(
                     "prompt",
+                    default="",
+                    optional=True,
                     tooltip=(
-                        "Name of a saved prompt. Its texts are taken if both texts below are empty;"
-                        " else it only names them."
+                        "Name of a saved prompt, with its folders: portraits/soft light. Its texts"
+                        " are taken if both texts below are empty; else it only names them."
                     ),
                 ),
                 _text_input(
                     "positive",
-                    "What the image shall show. {name} is a variable, {red|blue} a choice by the"
-                    " seed; write a backslash before a brace or bar that is meant as it is.",
+                    "What the image shall show. A word in braces is a variable; texts in braces,"
+                    " with bars between them, are alternatives. Write a backslash before a brace or"
+                    " bar that is meant as it is.",
                 ),
                 _text_input("negative", "What it shall not show, in the same way."),
                 _text_input(
@@ -119,7 +109,7 @@ class PromptManager(io.ComfyNode):
         cls, prompt: Any = "", positive: Any = "", negative: Any = "", **_: Any
     ) -> Any:
         # What the library has for the name may have changed; links are None here.
-        return float("nan") if prompt and positive == negative == "" else ""
+        return float("nan") if prompt != "" and positive == negative == "" else ""
 
     @classmethod
     def execute(

@@ -97,7 +97,7 @@ def api_key_input() -> Any:
     return ApiKeyHandle.Input(
         "api_key",
         optional=True,
-        tooltip="From *API Key*, for a server that wants one; in place of api_key_variable.",
+        tooltip="From the node API Key, for a server that wants one; in place of api_key_variable.",
     )
 
 

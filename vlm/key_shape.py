@@ -1,7 +1,4 @@
-"""Tells an API key from the name of one: people paste the key where its name belongs.
-
-`web/api_key.js` follows the same rules, so that a pasted key does not even get into a workflow.
-"""
+"""Tells an API key from the name of one: people paste the key where its name belongs."""
 
 from __future__ import annotations
 
