@@ -134,6 +134,7 @@ TARGETS: Mapping[str, Target] = {
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),
             _socket("video", "IMAGE", optional=True),
+            _socket("api_key", "VIVACE_API_KEY", optional=True),
             Input("engine", _CHOICE, "local"),
             Input("engine.model", "COMBO", "", when=_LOCAL),
             _optional("engine.quantization", "COMBO", "none", _LOCAL),

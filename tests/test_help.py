@@ -122,7 +122,7 @@ def test_every_node_has_a_page_with_all_its_inputs_and_outputs(schemas: dict[str
 
 def test_nodes_that_pages_point_to_exist(schemas: dict[str, Any]) -> None:
     titles = {schema.display_name for schema in schemas.values()}
-    named = re.compile(r"\*((?:QwenVL|LoRA|Blank|Load SVDQuant)[\w ]*)\*")
+    named = re.compile(r"\*((?:QwenVL|LoRA|Blank|Load SVDQuant|API Key|Prompt Manager)[\w ]*)\*")
     found = [name for node_id in schemas for name in named.findall(page_of(node_id))]
     assert len(found) >= 10
     assert set(found) <= titles
