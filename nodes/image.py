@@ -6,12 +6,18 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .choices import check_choices, given
+
 CATEGORY = "Vivace/Image"
 MAX_SIZE = 16384
+PATTERNS = [SOLID, GRADIENT, CHECKER, NOISE] = ["solid", "gradient", "checker", "noise"]
+SECOND_COLOR = "#ffffff"
+CELL = 64
+DIRECTIONS = ["right", "down", "diagonal", "outward"]
 
 
 class BlankImage(io.ComfyNode):
-    """An image of one colour."""
+    """An image of one colour, or of a pattern of two."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,10 +26,11 @@ class BlankImage(io.ComfyNode):
             display_name="Blank Image",
             category=CATEGORY,
             description=(
-                "An image of one colour, with a mask from its alpha. ComfyUI's EmptyImage takes the"
-                " colour as one number and gives no mask; this one takes it as people write it."
+                "An image of one colour, or a gradient, checker or noise of two, with a mask from"
+                " their alpha. ComfyUI's EmptyImage takes the colour as one number and gives no"
+                " mask; this one takes it as people write it."
             ),
-            search_aliases=["empty image", "solid color", "solid colour", "fill", "vivace"],
+            search_aliases=["empty image", "solid color", "gradient", "checkerboard", "vivace"],
             inputs=[
                 io.Int.Input("width", default=1024, min=1, max=MAX_SIZE, tooltip="In pixels."),
                 io.Int.Input("height", default=1024, min=1, max=MAX_SIZE, tooltip="In pixels."),
@@ -33,11 +40,23 @@ class BlankImage(io.ComfyNode):
                     default="#000000",
                     tooltip="#rrggbb, #rrggbbaa (the mask shows the alpha), a name, rgb(), hsl().",
                 ),
+                io.DynamicCombo.Input(
+                    "pattern",
+                    options=[
+                        io.DynamicCombo.Option(SOLID, []),
+                        io.DynamicCombo.Option(GRADIENT, _gradient_inputs()),
+                        io.DynamicCombo.Option(CHECKER, _checker_inputs()),
+                        io.DynamicCombo.Option(NOISE, _noise_inputs()),
+                    ],
+                    optional=True,
+                    tooltip="How two colours are spread; solid has only the first one.",
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="The images of one colour."),
+                io.Image.Output(display_name="image", tooltip="The images, all of the same size."),
                 io.Mask.Output(display_name="mask", tooltip="1 where the colour is transparent."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
@@ -51,11 +70,33 @@ class BlankImage(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, width: int, height: int, batch_size: int, color: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        width: int,
+        height: int,
+        batch_size: int,
+        color: str,
+        pattern: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
         from ..toolkit.color import parse_color
         from ..toolkit.images import blank_image
 
-        return io.NodeOutput(*blank_image(width, height, batch_size, parse_color(color)))
+        check_choices(cls.hidden, pattern=PATTERNS)
+        first, chosen = parse_color(color), given(pattern)
+        kind = chosen.get("pattern", SOLID)
+        if kind == SOLID:
+            return io.NodeOutput(*blank_image(width, height, batch_size, first))
+        from ..toolkit import patterns
+
+        second = parse_color(chosen.get("second_color", SECOND_COLOR))
+        if kind == GRADIENT:
+            weight = patterns.gradient(width, height, chosen.get("direction", "right"))
+        elif kind == CHECKER:
+            weight = patterns.checker(width, height, chosen.get("cell", CELL))
+        else:
+            seed, colored = chosen.get("seed", 0), chosen.get("colored", False)
+            weight = patterns.noise(width, height, batch_size, seed, colored)
+        return io.NodeOutput(*patterns.blend(first, second, weight, batch_size))
 
 
 class ImageIsEmpty(io.ComfyNode):
@@ -113,6 +154,62 @@ class ImageIsEmpty(io.ComfyNode):
         details = "\n".join(f"image {i}: {text}" for i, (_, text) in enumerate(answers))
         each = [empty for empty, _ in answers]
         return io.NodeOutput(all(each), each, details)
+
+
+def _second_color() -> Any:
+    return io.String.Input(
+        "second_color",
+        default=SECOND_COLOR,
+        optional=True,
+        tooltip="The other colour, written like the first.",
+    )
+
+
+def _gradient_inputs() -> list[Any]:
+    return [
+        _second_color(),
+        io.Combo.Input(
+            "direction",
+            options=DIRECTIONS,
+            default="right",
+            optional=True,
+            tooltip="Where the second colour is; outward: in the corners.",
+        ),
+    ]
+
+
+def _checker_inputs() -> list[Any]:
+    return [
+        _second_color(),
+        io.Int.Input(
+            "cell",
+            default=CELL,
+            min=1,
+            max=MAX_SIZE,
+            optional=True,
+            tooltip="Side of a square, in pixels.",
+        ),
+    ]
+
+
+def _noise_inputs() -> list[Any]:
+    return [
+        _second_color(),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=2**64 - 1,
+            optional=True,
+            tooltip="The same seed gives the same noise; the images of a batch differ.",
+        ),
+        io.Boolean.Input(
+            "colored",
+            default=False,
+            optional=True,
+            tooltip="On: every channel has its own noise. Off: mixtures of the two colours.",
+        ),
+    ]
 
 
 def _limit(name: str, default: float, tooltip: str) -> io.Float.Input:

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
@@ -119,7 +120,7 @@ class QwenVL(io.ComfyNode):
         from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm_answer import answer, question_of
 
-        values.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
+        choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         values.configure_cache()
         choice = values.engine_choice(engine, api_key)
         settings = values.answer_settings(max_tokens, thinking_budget, sampling, seed)

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
@@ -93,9 +94,9 @@ class QwenVLBatch(io.ComfyNode):
         from ..wrappers.vlm_batch import BatchPrompt, caption_folder, caption_images
         from ..wrappers.vlm_session import open_session
 
-        values.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
+        choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         images = [image for batch in _list(entered.pop("images", None)) for image in batch]
-        given = values.given({name: _first(value) for name, value in entered.items()})
+        given = choices.given({name: _first(value) for name, value in entered.items()})
         folder = given.get("folder", "").strip()
         if bool(images) == bool(folder):
             raise ValueError("Connect images, or name a folder of images; one of the two")

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
@@ -65,9 +66,9 @@ class QwenVLCache(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..wrappers import vlm_cache
 
-        values.check_choices(cls.hidden, size=SIZES)
+        choices.check_choices(cls.hidden, size=SIZES)
         values.configure_cache()
-        chosen = values.given(size)
+        chosen = choices.given(size)
         if chosen.get("size", AS_IT_IS) != AS_IT_IS:
             memory, disk = chosen.get("memory_mb", -1), chosen.get("disk_mb", 0)
             sizes = vlm_cache.CacheSizes(None if memory < 0 else memory, disk)

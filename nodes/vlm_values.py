@@ -8,6 +8,7 @@ from typing import Any
 import folder_paths
 
 from . import settings
+from .choices import given
 
 FOLDERS = ("LLM", "text_encoders")
 ENGINES = [LOCAL, SERVER] = ["local", "server"]
@@ -26,22 +27,6 @@ def model_names() -> list[str]:
     from ..vlm.model_folders import find_models
 
     return list(find_models(model_roots()).models)
-
-
-def check_choices(hidden: Any, **options: list[str]) -> None:
-    """Refuse unknown values of inputs with choices, which ComfyUI just leaves out.
-
-    Args:
-        hidden: of the node, with its id and the prompt.
-
-    Raises:
-        ValueError: a value is none of those there are.
-    """
-    node = (hidden.prompt or {}).get(str(hidden.unique_id)) or {}
-    for name, known in options.items():
-        value = node.get("inputs", {}).get(name)
-        if isinstance(value, str) and value not in known:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
 
 
 def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
@@ -109,11 +94,6 @@ def answer_settings(
         chosen = Sampling(**{"temperature": 0.7, "top_p": 0.8, "top_k": 20, **values})
     budget = None if thinking_budget < 0 else thinking_budget
     return AnswerSettings(max_tokens, budget, chosen, seed)
-
-
-def given(values: dict[str, Any] | None) -> dict[str, Any]:
-    """What was given of the inputs below a choice; ComfyUI hands in None for the others."""
-    return {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def _model_path(name: str) -> Path:

@@ -43,13 +43,24 @@ def emptiness(
     """For each image of the batch whether it is empty, and the measured figures that say so.
 
     Args:
-        image: `[B, H, W, C]` with C of 1, 3 or 4 (the fourth channel is opacity), or None.
+        image: `[B, H, W, C]` or `[H, W, C]` with C of 1, 3 or 4 (the fourth channel is opacity),
+            or None. Values that are not numbers count as 0, as where ComfyUI shows and saves them.
         mask: `[B, H, W]` or `[H, W]`, 1 where transparent, or None.
 
     No image at all, or one without pixels, gives one empty entry.
+
+    Raises:
+        ValueError: the shape is not that of an image.
     """
     if image is None:
         return [(True, "no image")]
+    if image.ndim == 3:
+        image = image.unsqueeze(0)
+    if image.ndim != 4:
+        raise ValueError(
+            f"image: a tensor of shape {list(image.shape)} is no image. Connect an IMAGE, which is"
+            " [batch, height, width, channels]."
+        )
     if image.numel() == 0:
         return [(True, f"no pixels: shape {tuple(image.shape)}")]
     if mask is not None and mask.ndim == 2:
@@ -65,10 +76,13 @@ def _mask_of(image: torch.Tensor, mask: torch.Tensor | None, index: int) -> torc
 
 def _judge(image: torch.Tensor, mask: torch.Tensor | None, rule: EmptyRule) -> tuple[bool, str]:
     pixels = image[..., :3].reshape(-1, min(image.shape[-1], 3)).float()
+    unknown = int(pixels.isnan().sum())
+    if unknown:
+        pixels = pixels.nan_to_num(nan=0.0)
     lowest, highest = pixels.amin(dim=0), pixels.amax(dim=0)
     spread = float((highest - lowest).max())
     darkest, brightest = float(lowest.min()), float(highest.max())
-    opaque = None if mask is None else float(mask.min())
+    opaque = None if mask is None else float(mask.float().nan_to_num(nan=0.0).min())
     reasons = [
         name
         for name, met in (
@@ -87,4 +101,6 @@ def _judge(image: torch.Tensor, mask: torch.Tensor | None, rule: EmptyRule) -> t
     figures = f"darkest {darkest:.4f}, brightest {brightest:.4f}, spread {spread:.4f}"
     if opaque is not None:
         figures += f", least transparent {opaque:.4f}"
+    if unknown:
+        figures += f", {unknown} values are not numbers"
     return bool(reasons), f"{' + '.join(reasons) or 'not empty'}: {figures}"
