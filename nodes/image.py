@@ -60,7 +60,8 @@ class BlankImage(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, color: str | None = None) -> bool | str:
+    def validate_inputs(cls, color: str | None = None, pattern: Any = None) -> bool | str:
+        # ComfyUI hands in `pattern` whenever a node checks inputs, without what is below it.
         from ..toolkit.color import parse_color
 
         try:

@@ -162,7 +162,28 @@ class TestSmallDevice(io.ComfyNode):
         return io.NodeOutput()
 
 
+class TestCount(io.ComfyNode):
+    """Hands an image on and tells how often it was computed."""
+
+    runs: ClassVar[Counter[str]] = Counter()
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestCount",
+            category="Vivace/Test",
+            inputs=[io.Image.Input("image"), io.String.Input("name")],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, image, name):
+        TestCount.runs[name] += 1
+        return io.NodeOutput(image, ui={"runs": [TestCount.runs[name]]})
+
+
 NODE_CLASS_MAPPINGS = {
+    "VivaceTestCount": TestCount,
     "VivaceTestSmallDevice": TestSmallDevice,
     "VivaceTestMemory": TestMemory,
     "VivaceTestLoraStack": TestLoraStack,
