@@ -141,7 +141,7 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         module="image",
         class_name="BlankImage",
         outputs=("IMAGE", "MASK"),
-        validates=("color",),
+        validates=("color", "pattern"),
     ),
     NodeRow(
         node_id="VivaceImageIsEmpty",
@@ -149,6 +149,14 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         module="image",
         class_name="ImageIsEmpty",
         outputs=("BOOLEAN", "BOOLEAN", "STRING"),
+    ),
+    NodeRow(
+        node_id="VivacePreviewIf",
+        display_name="Preview If",
+        module="preview_if",
+        class_name="PreviewIf",
+        outputs=("IMAGE",),
+        lazy=True,
     ),
 )
 
