@@ -36,7 +36,7 @@ class PreviewIf(io.ComfyNode):
                     "action",
                     options=ACTIONS,
                     default=PREVIEW,
-                    tooltip="Show in the node, save to the output folder, or both.",
+                    tooltip="Where the images go: into the node, into the output folder, or both.",
                 ),
                 io.String.Input(
                     "filename_prefix",
