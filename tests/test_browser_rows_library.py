@@ -18,7 +18,7 @@ def test_a_lora_is_added_and_changed_with_the_picker(stack: Stack, renderer: str
     assert stack.options() == ["Folder people, 2 files", "Folder styles, 3 files", KOHYA, PEFT]
     shoot(stack.page, f"picker-{renderer}")
     stack.page.get_by_label("Folder styles").click()
-    assert stack.options() == ["Folder anime, 1 files", INK, WATER]
+    assert stack.options() == ["Folder anime, 1 file", INK, WATER]
     stack.page.get_by_role("option", name=INK).hover()
     expect(stack.page.locator(".vivace-thumbnail")).to_be_visible()
     shoot(stack.page, f"picker-{renderer}-folder")
@@ -173,9 +173,11 @@ def test_info(stack: Stack, renderer: str) -> None:
     dialog = stack.page.get_by_role("dialog", name=f"About {INK}")
     expect(dialog.get_by_role("heading", name="Ink drawings")).to_be_visible()
     expect(dialog.get_by_alt_text(f"Preview of {INK}")).to_be_visible()
-    for text in ("Qwen-Image", "240", "3.0 MiB", "Best at 0.7.", "2 tensors are unknown"):
+    for text in ("Qwen-Image", "4 to 16", "238 of 240", "3.0 MiB", "Best at 0.7.", "2 tensors are unknown"):
         expect(dialog.get_by_text(text)).to_be_visible()
     shoot(stack.page, f"info-{renderer}")
+    dialog.get_by_role("heading", name="Notes").click(position={"x": -8, "y": 4}, force=True)
+    expect(dialog).to_be_visible()  # that was its margin, not beside it
     dialog.get_by_text("brush pen").click()
     assert stack.page.evaluate("() => navigator.clipboard.readText()") == "brush pen"
     # As in a page over plain HTTP from another machine.
@@ -190,8 +192,9 @@ def test_info(stack: Stack, renderer: str) -> None:
     expect(dialog).to_have_count(0)
     stack.menu(2, "Info")  # of which nothing but the name is known
     sparse = stack.page.get_by_role("dialog", name=f"About {FLAT}")
-    expect(sparse.locator("dt")).to_have_text(["File"])
-    sparse.get_by_label("Close").click()
+    expect(sparse.locator("dt")).to_have_text(["File", "Size"])
+    stack.page.mouse.click(5, 450)  # beside it
+    expect(sparse).to_have_count(0)
     assert stack.names == [INK, FLAT]
 
 
@@ -217,3 +220,35 @@ def test_stacks_are_saved_loaded_and_deleted(stack: Stack, renderer: str) -> Non
     stack.page.get_by_label("Delete old").click()
     expect(stack.page.get_by_label("Load old")).to_have_count(0)
     assert list(stack.library.stacks) == ["my/look ä"]
+
+
+def test_what_is_wrong_with_stacks_is_said(stack: Stack) -> None:
+    stack.library.problems = ["bad.json: not JSON. Delete it."]
+    stack.show(row(INK))
+    stack.element.get_by_text("Stacks").click()
+    expect(stack.page.get_by_text("bad.json: not JSON. Delete it.")).to_be_visible()
+    stack.library.refuses = "The name is too long."
+    try:
+        stack.page.get_by_label("Name of the stack").fill("name")
+        stack.press("Enter")
+        expect(stack.page.get_by_text("That did not work: The name is too long.")).to_be_visible()
+        expect(stack.page.get_by_label("Name of the stack")).to_have_value("name")
+    finally:
+        stack.library.refuses, stack.library.problems = "", []
+
+
+def test_a_stack_is_deleted_by_keyboard_and_the_focus_stays(stack: Stack) -> None:
+    stack.library.stacks = {"old": [row(PEFT, 0.4)]}
+    stack.show(row(INK))
+    stack.element.get_by_text("Stacks").click()
+    delete = stack.page.get_by_label("Delete old")
+    delete.focus()
+    stack.press("Enter", "Tab")  # gives up
+    delete.focus()
+    stack.press("Enter")
+    assert "old" in stack.library.stacks
+    stack.press("Enter")
+    expect(delete).to_have_count(0)
+    expect(stack.page.get_by_label("Name of the stack")).to_be_focused()
+    stack.press("Escape")
+    expect(stack.element.get_by_label("Stacks")).to_be_focused()

@@ -2,82 +2,82 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { copyButton } from "./copy.js";
+import { make, makeReadable } from "./dom.js";
 import { renderReport } from "./markdown.js";
 
 const SHOWN_BY = new Set(["VivaceQwenVL", "VivaceQwenVLBatch"]);
-const views = new Set();
 
-function part(parent, tag, className) {
-  const made = document.createElement(tag);
-  made.className = className;
-  parent.append(made);
-  return made;
+class TextView {
+  constructor() {
+    this.thinking = make("div", { className: "vivace-folded" });
+    const copyThinking = copyButton("Copy", "Copy the thinking", () => this.thinking.textContent);
+    this.foldedThinking = make(
+      "details",
+      { className: "vivace-thinking", hidden: true },
+      make("summary", {}, "Thinking", copyThinking),
+      this.thinking,
+    );
+    this.answer = make("div", { className: "vivace-answer", textContent: "Run to see the text." });
+    this.copyAnswer = copyButton("Copy", "Copy the text", () => this.answer.textContent);
+    this.copyAnswer.hidden = true;
+    this.report = make("div", { className: "vivace-folded" });
+    this.foldedReport = make(
+      "details",
+      { className: "vivace-timings", hidden: true },
+      make("summary", { textContent: "Report" }),
+      this.report,
+    );
+    this.element = make(
+      "div",
+      { className: "vivace-live", role: "region", ariaLabel: "Text of the model" },
+      this.foldedThinking,
+      this.answer,
+      this.copyAnswer,
+      this.foldedReport,
+    );
+    makeReadable(this.element);
+  }
+
+  /**
+   * @param {string} answer
+   * @param {string} thinking
+   */
+  showText(answer, thinking) {
+    this.answer.textContent = answer;
+    this.thinking.textContent = thinking;
+    this.foldedThinking.hidden = !thinking;
+    this.copyAnswer.hidden = !answer;
+    this.foldedReport.hidden = true;
+    this.element.scrollTop = this.element.scrollHeight;
+  }
+
+  /** @param {string} markdown */
+  showReport(markdown) {
+    renderReport(this.report, markdown);
+    this.foldedReport.hidden = false;
+  }
 }
 
-function folded(parent, title, className) {
-  const details = part(parent, "details", className);
-  part(details, "summary", "").textContent = title;
-  return { details, body: part(details, "div", "vivace-folded") };
-}
+/** @type {WeakMap<Editor.Node, TextView>} */
+const views = new WeakMap();
 
-// Copies the text of `source`; says so for a moment.
-function copyButton(parent, label, source) {
-  const button = part(parent, "button", "vivace-copy");
-  button.textContent = "Copy";
-  button.ariaLabel = label;
-  button.addEventListener("click", async (event) => {
-    event.preventDefault(); // or the part would fold
-    try {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Not allowed"; // pages that are not secure may not
-    }
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  });
-  return button;
+/**
+ * The node that the server means: "3:12" is node 12 in the subgraph of node 3.
+ * @param {string} id
+ */
+function nodeOf(id) {
+  const path = String(id).split(":");
+  const last = path.pop() ?? "";
+  /** @type {Editor.Graph | undefined} */
+  let graph = app.rootGraph;
+  for (const part of path) graph = graph?.getNodeById(part)?.subgraph;
+  return graph?.getNodeById(last);
 }
-
-function createView(node) {
-  const root = document.createElement("div");
-  root.className = "vivace-live";
-  // Wheel and selection belong to the text, not to the canvas beneath it.
-  for (const event of ["pointerdown", "wheel"]) root.addEventListener(event, (e) => e.stopPropagation());
-  const view = {
-    node,
-    thinking: folded(root, "Thinking", "vivace-thinking"),
-    answer: part(root, "div", "vivace-answer"),
-    copy: null,
-    report: folded(root, "Report", "vivace-timings"),
-  };
-  copyButton(view.thinking.details.querySelector("summary"), "Copy the thinking", view.thinking.body);
-  view.copy = copyButton(root, "Copy the text", view.answer);
-  view.answer.after(view.copy);
-  view.copy.hidden = true;
-  view.answer.textContent = "Run to see the text.";
-  view.thinking.details.hidden = view.report.details.hidden = true;
-  const options = { serialize: false, getMinHeight: () => 140 };
-  node.addDOMWidget("live_text", "VIVACE_LIVE_TEXT", root, options).serialize = false;
-  return view;
-}
-
-function showText(view, answer, thinking) {
-  view.answer.textContent = answer;
-  view.thinking.body.textContent = thinking;
-  view.thinking.details.hidden = !thinking;
-  view.copy.hidden = !answer;
-  view.answer.parentElement.scrollTop = view.answer.parentElement.scrollHeight;
-}
-
-// The id of a node in a subgraph ends in its own, after those of the subgraphs.
-const isOf = (view, id) => String(id).split(":").pop() === String(view.node.id);
 
 api.addEventListener("vivace.text", ({ detail }) => {
-  for (const view of views) {
-    if (!isOf(view, detail.node)) continue;
-    view.report.details.hidden = true;
-    showText(view, detail.answer, detail.thinking);
-  }
+  const node = nodeOf(detail.node);
+  if (node) views.get(node)?.showText(detail.answer, detail.thinking);
 });
 
 app.registerExtension({
@@ -102,19 +102,16 @@ app.registerExtension({
   ],
   nodeCreated(node) {
     if (!SHOWN_BY.has(node.comfyClass)) return;
-    const view = createView(node);
-    views.add(view);
-    const { onExecuted, onRemoved } = node;
+    const view = new TextView();
+    views.set(node, view);
+    const options = { serialize: false, getMinHeight: () => 140 };
+    node.addDOMWidget("live_text", "VIVACE_LIVE_TEXT", view.element, options).serialize = false;
+    const { onExecuted } = node;
     node.onExecuted = function (result) {
-      onExecuted?.apply(this, arguments);
+      onExecuted?.call(this, result);
       if (!result?.text) return;
-      showText(view, [].concat(result.text).join("\n"), [].concat(result.thinking ?? "").join("\n"));
-      renderReport(view.report.body, [].concat(result.report ?? "").join("\n"));
-      view.report.details.hidden = false;
-    };
-    node.onRemoved = function () {
-      onRemoved?.apply(this, arguments);
-      views.delete(view);
+      view.showText(result.text.join("\n"), (result.thinking ?? []).join("\n"));
+      view.showReport((result.report ?? []).join("\n"));
     };
   },
 });

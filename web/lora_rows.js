@@ -2,51 +2,18 @@
 // Its value is the list that the node receives: [{"on": true, "lora": "x.safetensors", "strength": 0.8}].
 
 import { app } from "../../scripts/app.js";
-import { make } from "./rows/dom.js";
+import { make } from "./dom.js";
 import { refreshNames } from "./rows/names.js";
-import { LoraStack } from "./rows/stack.js";
+import { addRowsWidget, MIN_WIDTH, WIDGET_TYPE } from "./rows/widget.js";
 
-const WIDGET_TYPE = "VIVACE_LORA_ROWS";
 const STYLES = ["./vivace.css", "./rows/rows.css", "./rows/popover.css", "./rows/info.css"];
-const MARGIN = 20; // that the canvas keeps around a widget
-const MIN_WIDTH = 380;
 
 /**
- * Makes the node taller or shorter by a number of pixels, but never too short.
- * @param {any} node
- * @param {number} by
- */
-function resize(node, by) {
-  const [width, height] = node.size;
-  const wanted = Math.max(node.computeSize()[1], height + by);
-  if (node.graph && wanted !== height) node.setSize([width, wanted]);
-  node.setDirtyCanvas?.(true, true);
-}
-
-/**
- * @param {any} node
+ * @param {Editor.Node} node
  * @param {string} inputName
  */
 function createWidget(node, inputName) {
-  const stack = new LoraStack((grown) => {
-    resize(node, grown);
-    widget.callback?.(stack.value);
-  });
-  const height = () => stack.height + MARGIN;
-  const widget = node.addDOMWidget(inputName, WIDGET_TYPE, stack.element, {
-    getValue: () => stack.value,
-    setValue: (/** @type {unknown} */ value) => {
-      stack.value = value;
-      resize(node, 0); // a saved node has its size already
-    },
-    getMinHeight: height,
-    getMaxHeight: height,
-  });
-  const { onRemove } = widget;
-  widget.onRemove = function () {
-    stack.destroy();
-    onRemove?.apply(this, arguments);
-  };
+  const { widget, height } = addRowsWidget(node, inputName);
   return { widget, minWidth: MIN_WIDTH, minHeight: height() };
 }
 

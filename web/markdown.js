@@ -1,48 +1,63 @@
 // The little Markdown that reports are made of: tables and lists.
 
-function element(tag, text) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+import { make } from "./dom.js";
 
+/** @param {string} line */
 const isRow = (line) => line.startsWith("|");
+
+/** @param {string} line */
 const isRule = (line) => /^\|[\s:|-]+\|$/.test(line);
-const cells = (line) => line.slice(1, -1).split("|").map((cell) => cell.trim());
 
-function meter(value, most) {
-  const made = element("meter");
-  made.max = most;
-  made.value = value;
-  const cell = element("td");
-  cell.append(made);
-  return cell;
-}
+/** @param {string} line */
+const cells = (line) =>
+  line
+    .slice(1, -1)
+    .split("|")
+    .map((cell) => cell.trim().replaceAll("&#124;", "|"));
 
-// What a cell says of a size: "12.5 of 2048 MB".
+/**
+ * What a cell says of a size, as "12.5 of 2048 MB".
+ * @param {string} text
+ * @returns {[number, number] | null}
+ */
 function share(text) {
   const found = text.match(/([\d.]+) of ([\d.]+) MB/);
   return found && Number(found[2]) > 0 ? [Number(found[1]), Number(found[2])] : null;
 }
 
-// Times get a bar each, in relation to the longest; sizes one that shows how full they are.
+/**
+ * @param {string} name
+ * @param {number} value
+ * @param {number} most
+ */
+function meterCell(name, value, most) {
+  return make("td", {}, make("meter", { max: most, value, ariaLabel: name }));
+}
+
+/**
+ * Times get a bar each, in relation to the longest; sizes one that shows how full they are.
+ * @param {string[]} lines
+ */
 function table(lines) {
-  const rows = lines.filter((line) => !isRule(line)).map(cells);
-  const timed = rows[0]?.at(-1) === "ms";
-  const longest = Math.max(...rows.slice(1).map((row) => Number(row.at(-1))), 0);
-  const made = element("table");
-  rows.forEach((texts, index) => {
-    const row = element("tr");
-    for (const text of texts) row.append(element("td", text));
+  const [head, ...rows] = lines.filter((line) => !isRule(line)).map(cells);
+  const timed = head.at(-1) === "ms";
+  const longest = Math.max(...rows.map((row) => Number(row.at(-1))), 0);
+  const made = make("table", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col", textContent: text }))));
+  for (const texts of rows) {
+    const row = make("tr", {}, ...texts.map((text) => make("td", { textContent: text })));
     const size = share(texts.at(-1) ?? "");
-    if (timed && index > 0 && longest > 0) row.append(meter(Number(texts.at(-1)), longest));
-    else if (size) row.append(meter(...size));
+    if (timed && longest > 0) row.append(meterCell(texts[0], Number(texts.at(-1)), longest));
+    else if (size) row.append(meterCell(texts[0], ...size));
     made.append(row);
-  });
+  }
   return made;
 }
 
-// Replaces what is in `target`.
+/**
+ * Shows the text in place of what is in the element.
+ * @param {HTMLElement} target
+ * @param {string} text
+ */
 export function renderReport(target, text) {
   target.replaceChildren();
   const lines = text.split("\n");
@@ -52,7 +67,7 @@ export function renderReport(target, text) {
       while (at < lines.length && isRow(lines[at])) at++;
       target.append(table(lines.slice(start, at)));
     } else {
-      if (lines[at].trim()) target.append(element("div", lines[at].replace(/^(\s*)- /, "$1• ")));
+      if (lines[at].trim()) target.append(make("div", { textContent: lines[at].replace(/^(\s*)- /, "$1• ") }));
       at++;
     }
   }

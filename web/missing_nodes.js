@@ -5,18 +5,33 @@ import { app } from "../../scripts/app.js";
 
 const SETTING = "Vivace.Workflow.ReplaceMissing";
 
+/**
+ * @typedef {object} Report
+ * @property {{ node: string, notes: string[] }[]} replaced
+ * @property {string[]} lines what was done, to read
+ */
+
+/** @param {Editor.Workflow} workflow */
 function graphsOf(workflow) {
   return [workflow, ...(workflow.definitions?.subgraphs ?? [])];
 }
 
+/**
+ * Whether there are nodes that are neither registered nor subgraphs of the workflow.
+ * @param {Editor.Workflow} workflow
+ */
 function lacksSome(workflow) {
   const known = LiteGraph.registered_node_types;
   const inside = new Set((workflow.definitions?.subgraphs ?? []).map((graph) => graph.id));
-  return graphsOf(workflow).some((graph) =>
-    graph.nodes?.some?.((node) => node?.type && !(node.type in known) && !inside.has(node.type)),
-  );
+  const lacks = (/** @type {Editor.SavedNode | null} */ node) =>
+    node?.type !== undefined && !Object.hasOwn(known, node.type) && !inside.has(node.type);
+  return graphsOf(workflow).some((graph) => Array.isArray(graph.nodes) && graph.nodes.some(lacks));
 }
 
+/**
+ * @param {Editor.Workflow} workflow
+ * @returns {Promise<{ workflow: Editor.Workflow, report: Report }>}
+ */
 async function migrate(workflow) {
   const response = await api.fetchApi("/vivace/migrate", {
     method: "POST",
@@ -26,11 +41,12 @@ async function migrate(workflow) {
   return response.json();
 }
 
+/** @param {Report} report */
 function tell({ replaced, lines }) {
   console.info(["Vivace, nodes of packs that are not installed:", ...lines].join("\n"));
   const notes = replaced.flatMap((item) => item.notes.map((note) => `${item.node}: ${note}`));
   const count = replaced.length === 1 ? "a node" : `${replaced.length} nodes`;
-  app.extensionManager?.toast?.add({
+  app.extensionManager.toast.add({
     severity: notes.length ? "warn" : "info",
     summary: `Vivace stands in for ${count} of packs that are not installed`,
     detail: notes.length ? notes.join("\n") : "Their values and links were carried over.",
@@ -51,7 +67,7 @@ app.registerExtension({
     },
   ],
   async beforeConfigureGraph(workflow) {
-    if (!app.extensionManager?.setting?.get(SETTING) || !lacksSome(workflow)) return;
+    if (!app.extensionManager.setting.get(SETTING) || !lacksSome(workflow)) return;
     try {
       const { workflow: migrated, report } = await migrate(workflow);
       if (report.replaced.length === 0) return;

@@ -26,13 +26,23 @@ INFO: dict[str, Any] = {
     "architecture": "qwen_image",
     "format": "LoRA",
     "rank": 16,
+    "rank_lowest": 4,
     "alpha": 8.0,
-    "modules": 240,
+    "modules": 238,
+    "modules_total": 240,
     "trigger_words": ["ink drawing", "brush pen"],
     "tags": [["ink", 120], ["paper", 64]],
     "notes": "Best at 0.7.",
     "size": 3 * 2**20,
     "problems": ["2 tensors are unknown and would be ignored."],
+}
+LITTLE: dict[str, Any] = dict.fromkeys(INFO) | {
+    "modules": 0,
+    "modules_total": 0,
+    "trigger_words": [],
+    "tags": [],
+    "size": 2**20,
+    "problems": [],
 }
 
 SHOW = """rows => {
@@ -55,6 +65,8 @@ class Library:
     def __init__(self, page: Page) -> None:
         self.names = list(NAMES)
         self.stacks: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self.refuses = ""
         self.listed = 0
         self.works = True
         page.route("**/api/vivace/**", self._answer)
@@ -72,7 +84,7 @@ class Library:
             ]
             route.fulfill(json={"loras": loras})
         elif path == "lora/info":
-            route.fulfill(json=dict.fromkeys(INFO) | ({"name": name} if name != INK else INFO))
+            route.fulfill(json=INFO if name == INK else LITTLE | {"name": name})
         elif path == "lora/preview":
             found = name in WITH_PREVIEW
             route.fulfill(status=200 if found else 404, body=PREVIEW, content_type="image/svg+xml")
@@ -81,11 +93,14 @@ class Library:
 
     def _answer_stacks(self, route: Route, path: str) -> None:
         name = path.removeprefix("stacks").removeprefix("/")
+        if self.refuses:
+            route.fulfill(status=400, json={"error": self.refuses})
+            return
         if route.request.method == "PUT":
             self.stacks[name] = json.loads(route.request.post_data or "")
         elif route.request.method == "DELETE":
             del self.stacks[name]
-        route.fulfill(json={"stacks": self.stacks})
+        route.fulfill(json={"stacks": self.stacks, "problems": self.problems})
 
 
 class Stack:

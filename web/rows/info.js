@@ -1,46 +1,28 @@
 // What a LoRA file says of itself, in a dialog.
 
-import { copyText } from "./copy.js";
-import { keepPlainKeys, make } from "./dom.js";
+import { copyButton } from "../copy.js";
+import { keepPlainKeys, make } from "../dom.js";
+import { hasPreview } from "./names.js";
 import { loraInfo, previewUrl } from "./server.js";
 
 /** @typedef {import("./server.js").LoraInfo} LoraInfo */
-
-/** @param {number | null} bytes */
-const sizeText = (bytes) => (bytes === null ? null : `${(bytes / 2 ** 20).toFixed(1)} MiB`);
 
 /**
  * @param {LoraInfo} info
  * @returns {[string, string | number | null][]}
  */
 function facts(info) {
+  const { rank, rank_lowest: lowest, modules, modules_total: total } = info;
   return [
     ["File", info.name],
     ["Base model", info.base_model],
     ["Architecture", info.architecture],
     ["Format", info.format],
-    ["Rank", info.rank],
+    ["Rank", lowest === rank ? rank : `${lowest} to ${rank}`],
     ["Alpha", info.alpha],
-    ["Modules", info.modules],
-    ["Size", sizeText(info.size)],
+    ["Modules", total ? `${modules} of ${total}` : null],
+    ["Size", `${(info.size / 2 ** 20).toFixed(1)} MiB`],
   ];
-}
-
-/**
- * A button that copies text, and says so.
- * @param {string} label
- * @param {string} text
- */
-function copyButton(label, text) {
-  const made = make("button", { type: "button", className: "vivace-copy", textContent: label, title: "Copy" });
-  made.addEventListener("click", async () => {
-    await copyText(text, /** @type {HTMLElement} */ (made.closest("dialog")));
-    made.textContent = "Copied";
-    setTimeout(() => {
-      made.textContent = label;
-    }, 1200);
-  });
-  return made;
 }
 
 /**
@@ -53,27 +35,27 @@ const section = (title, ...children) => make("section", {}, make("h3", { textCon
 function body(info) {
   const list = make("dl", {});
   for (const [name, value] of facts(info)) {
-    if (value === null || value === undefined) continue;
+    if (value === null) continue;
     list.append(make("dt", { textContent: name }), make("dd", { textContent: String(value) }));
   }
-  const image = make("img", { className: "vivace-info-image", alt: `Preview of ${info.name}`, hidden: true });
-  image.addEventListener("load", () => {
-    image.hidden = false;
-  });
-  image.src = previewUrl(info.name);
+  const top = make("div", { className: "vivace-info-top" }, list);
+  if (hasPreview(info.name)) {
+    const source = { src: previewUrl(info.name), alt: `Preview of ${info.name}` };
+    top.append(make("img", { className: "vivace-info-image", ...source }));
+  }
   /** @type {HTMLElement[]} */
-  const parts = [make("div", { className: "vivace-info-top" }, list, image)];
-  const words = info.trigger_words ?? [];
-  if (info.problems?.length) {
-    const problems = info.problems.map((text) => make("li", { textContent: text }));
+  const parts = [top];
+  const { problems: faults, trigger_words: words } = info;
+  if (faults.length) {
+    const problems = faults.map((text) => make("li", { textContent: text }));
     parts.push(section("Problems", make("ul", { className: "vivace-info-problems" }, ...problems)));
   }
   if (words.length) {
-    const buttons = words.map((word) => copyButton(word, word));
-    if (words.length > 1) buttons.push(copyButton("Copy all", words.join(", ")));
+    const buttons = words.map((word) => copyButton(word, `Copy ${word}`, () => word));
+    if (words.length > 1) buttons.push(copyButton("Copy all", "Copy all trigger words", () => words.join(", ")));
     parts.push(section("Trigger words", make("div", { className: "vivace-info-words" }, ...buttons)));
   }
-  if (info.tags?.length) {
+  if (info.tags.length) {
     const tags = info.tags.map(([tag, count]) => `${tag} (${count})`).join(", ");
     parts.push(section("Tags of the training images", make("p", { textContent: tags })));
   }
@@ -88,12 +70,13 @@ function body(info) {
 export async function showInfo(name, returnFocus) {
   const title = make("h2", { textContent: name });
   const close = make("button", { type: "button", textContent: "✕", ariaLabel: "Close" });
-  const content = make("div", { className: "vivace-info-body", textContent: "Reading the file …" });
+  const content = make("div", { role: "status", textContent: "Reading the file …" });
   const dialog = make("dialog", { className: "vivace-info", ariaLabel: `About ${name}` });
-  dialog.append(make("header", {}, title, close), content);
+  // All of the dialog is covered by this, so that a press on the dialog itself is one beside it.
+  dialog.append(make("div", { className: "vivace-info-page" }, make("header", {}, title, close), content));
   keepPlainKeys(dialog);
   close.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("pointerdown", (event) => event.target === dialog && dialog.close()); // beside it
+  dialog.addEventListener("pointerdown", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
     dialog.remove();
     returnFocus.focus({ preventScroll: true });

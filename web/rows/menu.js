@@ -1,6 +1,6 @@
 // A menu of commands, by mouse and by keyboard.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 import { openPopover } from "./popover.js";
 
 /**
@@ -26,9 +26,10 @@ function itemElement(item, choose) {
       ariaChecked: item.checked === undefined ? null : String(item.checked),
       disabled: Boolean(item.disabled),
       tabIndex: -1,
+      ariaKeyShortcuts: item.keys?.replace("↑", "ArrowUp").replace("↓", "ArrowDown") ?? null,
     },
     make("span", { textContent: item.label }),
-    make("kbd", { textContent: item.checked ? "✓" : (item.keys ?? "") }),
+    make("kbd", { textContent: item.checked ? "✓" : (item.keys ?? ""), ariaHidden: "true" }),
   );
   element.addEventListener("click", () => choose(item));
   return element;
@@ -39,15 +40,13 @@ function itemElement(item, choose) {
  * @param {KeyboardEvent} event
  */
 function moveFocus(items, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const at = items.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-  const places = { ArrowDown: at + 1, ArrowUp: at < 0 ? -1 : at - 1, Home: 0, End: -1 };
-  let place = places[/** @type {keyof typeof places} */ (event.key)];
-  if (place === undefined && event.key.length === 1) {
-    const letter = event.key.toLowerCase();
-    const after = [...items.slice(at + 1), ...items.slice(0, at + 1)];
-    place = items.indexOf(after.find((item) => item.textContent?.toLowerCase().startsWith(letter)) ?? items[at]);
-    if (letter === " ") return; // chooses
-  }
+  const places = new Map([["ArrowDown", at + 1], ["ArrowUp", at < 0 ? -1 : at - 1], ["Home", 0], ["End", -1]]);
+  const letter = event.key.toLowerCase();
+  const after = [...items.slice(at + 1), ...items.slice(0, at + 1)];
+  const named = after.find((item) => item.textContent.toLowerCase().startsWith(letter));
+  const place = places.get(event.key) ?? (named ? items.indexOf(named) : undefined);
   if (place === undefined) return;
   event.preventDefault();
   items.at(place % items.length)?.focus();
@@ -75,5 +74,6 @@ export function openMenu(anchor, label, items, returnFocus) {
     if (event.key === "Tab") popover.close();
     else moveFocus(usable, event);
   });
+  menu.addEventListener("contextmenu", (event) => event.preventDefault()); // the key that opened this one
   usable[0]?.focus();
 }

@@ -12,16 +12,20 @@ const RECENT_COUNT = 8;
 let known = { entries: [], names: null, error: "" };
 /** @type {Promise<void> | null} */
 let fetching = null;
+let asked = 0; // how often; only the last answer counts
 /** @type {Set<() => void>} */
 const listeners = new Set();
 
 async function fetchNames() {
+  const turn = ++asked;
   try {
     const entries = entriesOf(await listLoras());
+    if (turn !== asked) return;
     known = { entries, names: new Set(entries.map((entry) => entry.name)), error: "" };
   } catch (error) {
-    // The names fetched before are better than none.
+    if (turn !== asked) return;
     fetching = null; // the next one who asks tries again
+    // The names fetched before are better than none.
     known = { ...known, error: `The LoRA files could not be listed: ${/** @type {Error} */ (error).message}` };
   }
   for (const listener of listeners) listener();
@@ -37,7 +41,12 @@ export function refreshNames() {
 export const ensureNames = () => fetching ?? refreshNames();
 
 export const knownEntries = () => known.entries;
-export const namesError = () => known.error;
+
+/** Why there are no names, or none that are up to date; "" if there are. */
+export const namesProblem = () => known.error || (known.names ? "" : "Fetching the LoRA files …");
+
+/** @param {string} name */
+export const hasPreview = (name) => known.entries.some((entry) => entry.name === name && entry.preview);
 
 /**
  * Whether there is no such file; false as long as the names are not known.
@@ -67,5 +76,9 @@ export function recentNames() {
 /** @param {string} name */
 export function addRecent(name) {
   const others = recentNames().filter((other) => other !== name);
-  localStorage.setItem(RECENT_KEY, JSON.stringify([name, ...others].slice(0, RECENT_COUNT)));
+  try {
+    localStorage.setItem(RECENT_KEY, JSON.stringify([name, ...others].slice(0, RECENT_COUNT)));
+  } catch {
+    // The browser keeps nothing for this page, or has no room left.
+  }
 }

@@ -1,9 +1,9 @@
 // Chooses a LoRA file: search, folders, files used last, preview images, all by keyboard too.
 
-import { make } from "./dom.js";
-import { addRecent, ensureNames, knownEntries, namesError, onNames, recentNames } from "./names.js";
+import { make } from "../dom.js";
+import { addRecent, ensureNames, knownEntries, namesProblem, onNames, recentNames } from "./names.js";
 import { itemElement } from "./picker_item.js";
-import { folderItems, searchItems, wordsOf } from "./picker_items.js";
+import { countOf, folderItems, searchItems, wordsOf } from "./picker_items.js";
 import { openPopover } from "./popover.js";
 import { Thumbnail } from "./thumbnail.js";
 import { VirtualList } from "./virtual_list.js";
@@ -57,7 +57,10 @@ class Picker {
     this.thumbnail = new Thumbnail(this.element);
     this.listen();
     const forget = onNames(() => this.update());
-    this.popover = openPopover(anchor, this.element, anchor, forget);
+    this.popover = openPopover(anchor, this.element, anchor, () => {
+      forget();
+      this.thumbnail.show(null);
+    });
     this.update();
     this.popover.place();
     this.search.focus();
@@ -93,8 +96,8 @@ class Picker {
     this.list.show(this.items);
     this.showCrumbs();
     const files = this.items.filter((item) => item.kind === "file").length;
-    const counted = words.length ? `${files} of ${entries.length}` : `${entries.length} files`;
-    this.note.textContent = namesError() || (this.items.length || words.length ? counted : "There are no LoRA files.");
+    const counted = words.length ? `${files} of ${entries.length}` : countOf(entries.length, "file");
+    this.note.textContent = namesProblem() || (entries.length ? counted : "There are no LoRA files.");
     this.note.title = this.options.several ? "Shift+Enter or Shift+click adds one and stays open" : "";
     const chosen = words.length ? -1 : this.items.findIndex((item) => this.isChosen(item));
     this.activate(chosen >= 0 ? chosen : this.items.findIndex((item) => item.kind !== "heading"));
@@ -145,7 +148,8 @@ class Picker {
   activate(index) {
     this.active = index;
     if (index >= 0) this.list.reveal(index);
-    this.search.setAttribute("aria-activedescendant", index >= 0 ? `vivace-item-${index}` : "");
+    if (index >= 0) this.search.setAttribute("aria-activedescendant", `vivace-item-${index}`);
+    else this.search.removeAttribute("aria-activedescendant");
     const item = this.items[index];
     this.thumbnail.show(item?.kind === "file" && item.entry.preview ? item.entry.name : null);
   }
@@ -165,7 +169,7 @@ class Picker {
     if (steps) this.step(steps);
     else if (event.key === "Enter") this.choose(this.active, event.shiftKey);
     else if (up) this.enter(this.folder.replace(/[^/]*\/$/, ""));
-    else if (event.key === "Tab" && !event.shiftKey) this.popover.close();
+    else if (event.key === "Tab") this.popover.close();
     else return;
     event.preventDefault();
   }

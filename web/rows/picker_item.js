@@ -1,6 +1,7 @@
 // One line of the picker: a folder, a file, or a heading.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
+import { countOf } from "./picker_items.js";
 
 /** @typedef {import("./picker_items.js").Item} Item */
 
@@ -40,7 +41,7 @@ export function itemElement(item, { index, count, active, chosen, folder, words 
   element.classList.toggle("vivace-list-chosen", chosen);
   element.dataset.index = String(index);
   if (item.kind === "folder") {
-    element.ariaLabel = `Folder ${item.text}, ${item.count} files`;
+    element.ariaLabel = `Folder ${item.text}, ${countOf(item.count, "file")}`;
     element.append(
       make("span", { className: "vivace-list-icon", textContent: "▸", ariaHidden: "true" }),
       make("span", { className: "vivace-list-stem", textContent: item.text }),

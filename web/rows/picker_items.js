@@ -85,6 +85,12 @@ function recentItems(entries, recent) {
   return [{ kind: "heading", text: "Used last" }, ...used.map((entry) => /** @type {Item} */ ({ kind: "file", entry }))];
 }
 
+/**
+ * @param {number} count
+ * @param {string} noun
+ */
+export const countOf = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 /** @param {string} query */
 export const wordsOf = (query) => query.toLowerCase().split(/\s+/).filter(Boolean);
 

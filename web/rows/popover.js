@@ -1,13 +1,13 @@
 // Shows something beside a control, in the size of the page whatever the zoom of the canvas.
 
-import { keepPlainKeys, make } from "./dom.js";
+import { keepPlainKeys, make } from "../dom.js";
 
 const GAP = 4;
 
 /** @typedef {HTMLElement | DOMRect} Anchor a control, or a place in the window */
 
 /** @type {{ element: HTMLElement, returnFocus: HTMLElement, close: (refocus?: boolean) => void } | null} */
-let open = null;
+let opened = null;
 
 /** @param {Anchor} anchor */
 const rectOf = (anchor) => (anchor instanceof HTMLElement ? anchor.getBoundingClientRect() : anchor);
@@ -27,14 +27,14 @@ function place(element, rect) {
 }
 
 /** Closes what is open. */
-export const closePopover = () => open?.close(false);
+const closePopover = () => opened?.close(false);
 
 /**
  * Closes what was opened from a control inside the element.
  * @param {HTMLElement} element
  */
 export function closePopoverOf(element) {
-  if (open && element.contains(open.returnFocus)) closePopover();
+  if (opened && element.contains(opened.returnFocus)) closePopover();
 }
 
 /**
@@ -50,8 +50,8 @@ export function openPopover(anchor, content, returnFocus, onClose) {
   const element = make("div", { className: "vivace-popover", popover: "manual" }, content);
   const listening = new AbortController();
   const close = (refocus = true) => {
-    if (open?.element !== element) return;
-    open = null;
+    if (opened?.element !== element) return;
+    opened = null;
     listening.abort();
     element.remove();
     onClose?.();
@@ -74,6 +74,6 @@ export function openPopover(anchor, content, returnFocus, onClose) {
   element.showPopover(); // above everything, also the editor's own dialogs
   const placeNow = () => place(element, rectOf(anchor));
   placeNow();
-  open = { element, returnFocus, close };
+  opened = { element, returnFocus, close };
   return { element, place: placeNow, close };
 }

@@ -1,7 +1,8 @@
 // Stacks kept on the server by name: save, load, delete.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 import { openPopover } from "./popover.js";
+import { countOf } from "./picker_items.js";
 import { deleteStack, listStacks, saveStack } from "./server.js";
 import { normalRows } from "./state.js";
 
@@ -31,12 +32,15 @@ class Presets {
     const form = make("form", { className: "vivace-presets-save" }, this.name, this.save);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.attempt(() => saveStack(this.name.value.trim(), this.rows));
+      this.attempt(async () => {
+        await saveStack(this.name.value.trim(), this.rows);
+        this.name.value = "";
+      });
     });
     this.name.addEventListener("input", () => this.showSave());
-    const element = make("div", { className: "vivace-presets", role: "dialog", ariaLabel: "Stacks" });
-    element.append(this.list, this.note, form);
-    this.popover = openPopover(anchor, element, anchor);
+    this.element = make("div", { className: "vivace-presets", role: "dialog", ariaLabel: "Stacks" });
+    this.element.append(this.list, this.note, form);
+    this.popover = openPopover(anchor, this.element, anchor);
     this.name.focus();
     this.attempt(async () => {});
   }
@@ -48,14 +52,18 @@ class Presets {
   async attempt(action) {
     try {
       await action();
-      this.stacks = await listStacks();
-      this.name.value = "";
-      this.note.textContent = Object.keys(this.stacks).length ? "" : "No stacks are saved yet.";
+      const { stacks, problems } = await listStacks();
+      this.stacks = stacks;
+      const none = Object.keys(stacks).length || problems.length ? [] : ["No stacks are saved yet."];
+      this.note.textContent = [...problems, ...none].join("\n");
     } catch (error) {
       this.note.textContent = `That did not work: ${/** @type {Error} */ (error).message}`;
     }
     this.showSave();
+    const focused = this.element.contains(document.activeElement);
     this.list.replaceChildren(...Object.keys(this.stacks).sort().map((name) => this.entry(name)));
+    // What had the focus may be gone.
+    if (focused && !this.element.contains(document.activeElement)) this.name.focus();
     this.popover.place();
   }
 
@@ -70,17 +78,25 @@ class Presets {
   entry(name) {
     const rows = normalRows(this.stacks[name]);
     const load = make("button", { type: "button", className: "vivace-menu-item", ariaLabel: `Load ${name}` });
-    load.append(make("span", { textContent: name }), make("kbd", { textContent: rows.length === 1 ? "1 LoRA" : `${rows.length} LoRAs` }));
+    load.append(make("span", { textContent: name }), make("kbd", { textContent: countOf(rows.length, "LoRA") }));
     load.title = rows.map((row) => `${row.lora} ${row.strength}`).join("\n");
     load.addEventListener("click", () => {
       this.popover.close();
       this.onLoad(rows);
     });
-    const remove = make("button", { type: "button", textContent: "✕", title: "Delete", ariaLabel: `Delete ${name}` });
+    const remove = make("button", { type: "button", title: "Delete" });
+    let sure = false;
+    const ask = (/** @type {boolean} */ asked) => {
+      sure = asked;
+      remove.textContent = sure ? "Delete?" : "✕";
+      remove.ariaLabel = sure ? `Delete ${name}: press again to delete` : `Delete ${name}`;
+    };
+    ask(false);
     remove.addEventListener("click", () => {
-      if (remove.textContent === "Delete?") this.attempt(() => deleteStack(name));
-      else remove.textContent = "Delete?"; // a second click does it
+      if (sure) this.attempt(() => deleteStack(name));
+      else ask(true);
     });
+    remove.addEventListener("blur", () => ask(false));
     return make("div", { className: "vivace-presets-entry", role: "listitem" }, load, remove);
   }
 }

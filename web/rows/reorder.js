@@ -66,7 +66,12 @@ export function dragToReorder(handle, { rows, index, onMove }) {
     if (done.to !== index()) onMove(index(), done.to);
   });
   handle.addEventListener("pointercancel", stop);
-  handle.addEventListener("click", (event) => dropped && event.stopImmediatePropagation(), { capture: true });
+  const onClick = (/** @type {MouseEvent} */ event) => {
+    const pressed = event.detail === 0; // by a key
+    if (dropped && !pressed) event.stopImmediatePropagation();
+    dropped = false;
+  };
+  handle.addEventListener("click", onClick, { capture: true });
   handle.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !drag) return;
     dropped = drag.moved;

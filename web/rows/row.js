@@ -1,6 +1,7 @@
 // One row of a stack: its controls and its keys.
 
-import { button, make } from "./dom.js";
+import { make } from "../dom.js";
+import { button } from "./button.js";
 import { isMissing } from "./names.js";
 import { splitName } from "./picker_items.js";
 import { StrengthField } from "./strength.js";
@@ -18,6 +19,9 @@ import { StrengthField } from "./strength.js";
  * @property {(part: string, by: number) => void} focus the same control of another row
  */
 
+/** @param {KeyboardEvent} event */
+const isMenuKey = (event) => event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey);
+
 export class RowView {
   /** @param {RowEvents} events */
   constructor(events) {
@@ -31,7 +35,7 @@ export class RowView {
     this.file = button("file", { ariaHasPopup: "dialog" }, this.folder, this.stem);
     this.strength = this.field("strength", "strength");
     this.clip = this.field("clip", "strength_clip");
-    this.remove = button("remove", { textContent: "✕", title: "Remove (Delete)" });
+    this.remove = button("remove", { textContent: "✕", title: "Remove (Delete)", ariaKeyShortcuts: "Delete" });
     this.element = make("div", { className: "vivace-rows-row", role: "listitem" });
     this.element.append(this.handle, this.on, this.file, this.strength.input, this.remove);
     this.listen();
@@ -66,7 +70,7 @@ export class RowView {
     const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     const plain = !event.ctrlKey && !event.metaKey && !(target instanceof HTMLInputElement);
     if (by && event.altKey) this.events.move(by);
-    else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) this.events.menu(target, target);
+    else if (isMenuKey(event)) this.events.menu(target, target);
     else if (by && plain) this.events.focus(target.dataset.part ?? "", by);
     else if (event.key === "Delete" && plain) this.events.remove();
     else return;

@@ -6,21 +6,36 @@ import { api } from "../../../scripts/api.js";
 /** @typedef {import("./state.js").Row} Row */
 
 /**
- * @typedef {object} LoraInfo all but `name` may be null
+ * @typedef {object} LoraInfo the fields of `lora.info.LoraInfo`; whatever is null or empty is not known
  * @property {string} name
  * @property {string | null} title
  * @property {string | null} base_model
  * @property {string | null} architecture
  * @property {string | null} format
- * @property {number | null} rank
+ * @property {number | null} rank the largest
+ * @property {number | null} rank_lowest
  * @property {number | null} alpha
- * @property {number | null} modules
- * @property {string[] | null} trigger_words
- * @property {[string, number][] | null} tags
+ * @property {number} modules that can be applied
+ * @property {number} modules_total that the file addresses
+ * @property {string[]} trigger_words
+ * @property {[string, number][]} tags and how often each was used
  * @property {string | null} notes
- * @property {number | null} size in bytes
- * @property {string[] | null} problems
+ * @property {number} size in bytes
+ * @property {string[]} problems
  */
+
+/**
+ * What our routes say when something is wrong; null if the answer is another's.
+ * @param {string} answer
+ * @returns {string | null}
+ */
+function reasonIn(answer) {
+  try {
+    return JSON.parse(answer).error ?? null;
+  } catch {
+    return null;
+  }
+}
 
 /**
  * @param {string} route
@@ -29,10 +44,7 @@ import { api } from "../../../scripts/api.js";
 async function request(route, options) {
   const response = await api.fetchApi(route, options);
   if (!response.ok) {
-    const reason = (await response.text()).slice(0, 300);
-    throw Object.assign(new Error(reason || `The server answered ${response.status} to ${route}.`), {
-      status: response.status,
-    });
+    throw new Error(reasonIn(await response.text()) ?? `The server answered ${response.status} to ${route}.`);
   }
   return response;
 }
@@ -64,9 +76,12 @@ export async function loraInfo(name) {
 /** @param {string} name */
 export const previewUrl = (name) => api.apiURL(`/vivace/lora/preview?name=${encodeURIComponent(name)}`);
 
-/** @returns {Promise<Record<string, Row[]>>} */
+/**
+ * The stacks by name, and what is wrong with files that hold none.
+ * @returns {Promise<{ stacks: Record<string, Row[]>, problems: string[] }>}
+ */
 export async function listStacks() {
-  return (await (await request("/vivace/stacks")).json()).stacks;
+  return (await request("/vivace/stacks")).json();
 }
 
 /** @param {string} name */

@@ -1,7 +1,8 @@
 // The whole widget: a line for all rows, the rows, and a line with what adds to them.
 
 import { app } from "../../../scripts/app.js";
-import { button, keepPlainKeys, make } from "./dom.js";
+import { keepPlainKeys, make } from "../dom.js";
+import { button } from "./button.js";
 import { recordChange } from "./history.js";
 import { showInfo } from "./info.js";
 import { openMenu } from "./menu.js";
@@ -19,9 +20,9 @@ import * as state from "./state.js";
 const LINE = 30; // the height of a row, with the gap after it; as in rows.css
 
 export class LoraStack {
-  /** @param {(grown: number) => void} onChange after every change by the user, with the pixels it has grown by */
-  constructor(onChange) {
-    this.onChange = onChange;
+  constructor() {
+    /** @type {(grown: number) => void} after every change by the user, with the pixels it has grown by */
+    this.onChange = () => {};
     /** @type {Row[]} */
     this.rows = [];
     /** @type {RowView[]} */
@@ -35,7 +36,8 @@ export class LoraStack {
     this.presets = button("presets", { textContent: "Stacks ▾", ariaLabel: "Stacks", ariaHasPopup: "dialog" });
     this.presets.title = "Save these rows under a name, or load others";
     const foot = make("div", { className: "vivace-rows-foot" }, this.add, this.presets);
-    this.element = make("div", { className: "vivace-rows" }, this.head, this.list, foot);
+    this.element = make("div", { className: "vivace-rows", role: "group", ariaLabel: "LoRA stack" });
+    this.element.append(this.head, this.list, foot);
     this.listen();
     this.forget = onNames(() => this.render());
     this.render();

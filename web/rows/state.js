@@ -36,19 +36,25 @@ export function normalRow(row) {
 
 /**
  * Rows from a widget's saved value, an API prompt's `{"__value__": [...]}`, or JSON text.
- * @param {any} value
+ * @param {any} saved
  * @returns {Row[]}
  */
-export function normalRows(value) {
-  if (typeof value === "string") {
-    try {
-      value = JSON.parse(value || "[]");
-    } catch {
-      value = [];
-    }
-  }
+export function normalRows(saved) {
+  const value = typeof saved === "string" ? parsedJson(saved) : saved;
   const rows = Array.isArray(value) ? value : value?.__value__;
   return Array.isArray(rows) ? rows.map(normalRow) : [];
+}
+
+/**
+ * @param {string} text
+ * @returns {any} null if it is no JSON
+ */
+function parsedJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /**

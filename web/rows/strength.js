@@ -1,8 +1,8 @@
 // A number that is dragged, stepped with the arrow keys, or typed.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 import { undoFromField } from "./history.js";
-import { dragged, HINT, parsed, shown, stepped } from "./strength_value.js";
+import { dragged, HINT, LIMIT, parsed, shown, stepped } from "./strength_value.js";
 
 const DRAG_AFTER = 3; // pixels: less is a click
 
@@ -23,6 +23,8 @@ export class StrengthField {
       inputMode: "decimal",
       className: "vivace-rows-number",
       role: "spinbutton",
+      ariaValueMin: String(-LIMIT),
+      ariaValueMax: String(LIMIT),
       autocomplete: "off",
     });
     this.input.dataset.part = part;
@@ -71,8 +73,8 @@ export class StrengthField {
       event.stopPropagation();
       this.set(stepped(parsed(this.input.value) ?? this.value, steps, event));
       this.stepping = true;
-    } else if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) {
-      this.accept();
+    } else if (event.key === "Enter") {
+      this.accept(); // with Ctrl the editor runs the graph after this
       this.input.select();
     } else if (event.key === "Escape") {
       this.input.value = shown(this.value);

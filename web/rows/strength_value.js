@@ -1,6 +1,6 @@
 // The arithmetic of strengths: steps, limits, what a user may type.
 
-const LIMIT = 100; // as in LoRA Loader
+export const LIMIT = 100; // as in LoRA Loader
 const STEP = 0.05; // of the arrow keys
 const PIXEL = 0.01; // of a drag
 

@@ -1,9 +1,11 @@
 // The preview image of a LoRA, beside the list that it belongs to.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 import { previewUrl } from "./server.js";
 
 const DELAY = 120; // ms: no images while the user moves through the list
+const GAP = 20; // CSS pixels between list and image, and to the edge of the window
+const MAX_WIDTH = 220;
 
 export class Thumbnail {
   /** @param {HTMLElement} host */
@@ -23,6 +25,7 @@ export class Thumbnail {
     if (name === this.name) return;
     this.name = name;
     this.image.hidden = true;
+    this.image.removeAttribute("src"); // or an image on its way would show for this name
     clearTimeout(this.timer);
     if (name === null) return;
     this.timer = setTimeout(() => {
@@ -31,12 +34,13 @@ export class Thumbnail {
     }, DELAY);
   }
 
-  // On the side that has room.
+  // On the side that has more room, and no wider than that.
   place() {
-    if (this.name === null) return;
+    const { left, right } = this.host.getBoundingClientRect();
+    const room = { left: left - GAP, right: window.innerWidth - right - GAP };
+    const toLeft = room.left > room.right;
+    this.image.style.maxWidth = `${Math.min(Math.max(room.left, room.right), MAX_WIDTH)}px`;
+    this.image.classList.toggle("vivace-thumbnail-left", toLeft);
     this.image.hidden = false;
-    const { right } = this.host.getBoundingClientRect();
-    const fits = right + this.image.offsetWidth < window.innerWidth;
-    this.image.classList.toggle("vivace-thumbnail-left", !fits);
   }
 }

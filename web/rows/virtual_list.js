@@ -1,6 +1,6 @@
 // A list that makes elements only for what is in view, so that ten thousand items cost no more than twenty.
 
-import { make } from "./dom.js";
+import { make } from "../dom.js";
 
 const MARGIN = 4; // items made beyond the edges
 

@@ -1,10 +1,10 @@
-// Makes elements.
+// Makes elements, and keeps events in them from the editor.
 
 /**
  * An element with properties and children; children may be text.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
- * @param {Record<string, any>} [properties] properties of the element, such as `ariaLabel`
+ * @param {Record<string, unknown>} [properties] properties of the element, such as `ariaLabel`
  * @param {...(Node | string)} children
  * @returns {HTMLElementTagNameMap[K]}
  */
@@ -12,18 +12,6 @@ export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
-}
-
-/**
- * A button with a name for screen readers; `part` says which of its row's controls it is.
- * @param {string} part
- * @param {Record<string, any>} properties
- * @param {...(Node | string)} children
- */
-export function button(part, properties, ...children) {
-  const made = make("button", { type: "button", className: `vivace-rows-${part}`, ...properties }, ...children);
-  made.dataset.part = part;
-  return made;
 }
 
 /**
@@ -35,4 +23,15 @@ export function keepPlainKeys(element) {
   element.addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
   });
+}
+
+/**
+ * Makes text in a node scroll and be selected, by mouse and by keyboard, where the canvas would
+ * otherwise zoom or drag the node.
+ * @param {HTMLElement} element
+ */
+export function makeReadable(element) {
+  for (const type of ["pointerdown", "wheel"]) element.addEventListener(type, (event) => event.stopPropagation());
+  element.tabIndex = 0;
+  keepPlainKeys(element);
 }

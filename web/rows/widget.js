@@ -1,0 +1,61 @@
+// Puts a stack of rows into a node.
+
+import { LoraStack } from "./stack.js";
+
+export const WIDGET_TYPE = "VIVACE_LORA_ROWS";
+export const MIN_WIDTH = 380; // in which all controls have room
+const MARGIN = 20; // that the canvas keeps around a widget
+
+/**
+ * Makes the node taller or shorter by a number of pixels, but never too short.
+ * @param {Editor.Node} node
+ * @param {number} by
+ */
+function resize(node, by) {
+  const [width, height] = node.size;
+  const wanted = Math.max(node.computeSize()[1], height + by);
+  if (node.graph && wanted !== height) node.setSize([width, wanted]);
+  node.setDirtyCanvas(true, true);
+}
+
+/**
+ * @typedef {object} Store where the value is kept, if not in the widget
+ * @property {() => unknown} get
+ * @property {(value: unknown) => void} set
+ */
+
+/**
+ * @param {Editor.Node} node
+ * @param {string} name
+ * @param {Store} [store]
+ */
+export function addRowsWidget(node, name, store) {
+  const stack = new LoraStack();
+  const height = () => stack.height + MARGIN;
+  const widget = node.addDOMWidget(name, WIDGET_TYPE, stack.element, {
+    getValue: () => (store ? store.get() : stack.value),
+    setValue: (value) => {
+      stack.value = value;
+      keep();
+      resize(node, 0); // a saved node has its size already
+    },
+    getMinHeight: height,
+    getMaxHeight: height,
+  });
+  const keep = () => {
+    if (store) store.set(stack.value);
+    // Older editors read from here what a promoted widget sends.
+    else if (widget._state) widget._state.value = stack.value;
+  };
+  stack.onChange = (grown) => {
+    keep();
+    resize(node, grown);
+    widget.callback?.(stack.value);
+  };
+  const { onRemove } = widget;
+  widget.onRemove = () => {
+    stack.destroy();
+    onRemove?.call(widget);
+  };
+  return { widget, stack, height };
+}
