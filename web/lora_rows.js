@@ -4,6 +4,7 @@
 import { app } from "../../scripts/app.js";
 import { make } from "./dom.js";
 import { refreshNames } from "./rows/names.js";
+import { showPromotedRows } from "./rows/promoted.js";
 import { addRowsWidget, MIN_WIDTH, WIDGET_TYPE } from "./rows/widget.js";
 
 const STYLES = ["./vivace.css", "./rows/rows.css", "./rows/popover.css", "./rows/info.css"];
@@ -30,6 +31,7 @@ app.registerExtension({
     },
   ],
   getCustomWidgets: () => ({ [WIDGET_TYPE]: createWidget }),
+  nodeCreated: showPromotedRows,
   setup() {
     for (const path of STYLES) {
       document.head.append(make("link", { rel: "stylesheet", href: new URL(path, import.meta.url).href }));
