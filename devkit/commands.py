@@ -14,6 +14,7 @@ from .comfyui import ensure_comfyui
 from .environment import ensure_environment
 from .layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
 from .server import ComfyServer, has_gpu
+from .web_checks import ensure_web_tools, eslint_command, tsc_command
 
 
 def setup(arguments: Namespace, extra: list[str]) -> int:
@@ -54,20 +55,23 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     environment = child_environment()
     environment["VIVACE_COMFYUI"] = str(comfyui)
     pytest = [str(python), "-m", "pytest", "--basetemp", str(OUT / "pytest"), *extra]
-    if not arguments.k:
+    steps = []
+    if arguments.k:
+        pytest += ["-k", arguments.k]
+    else:
         # Each process starts a server of its own, and a browser.
         processes = min(os.cpu_count() or 1, 4)
         pytest += ["--numprocesses", str(processes), "--dist", "loadfile"]
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    steps = [
-        [str(python), "-m", "ruff", "check", "."],
-        [str(python), "-m", "ruff", "format", "--check", "."],
-        [str(python), "-m", "pyright"],
-    ]
-    if chosen is not NEWEST:
-        steps = []  # types are checked against the newest ComfyUI only
-    if arguments.k:
-        steps, pytest = [], [*pytest, "-k", arguments.k]
+    if chosen is NEWEST and not arguments.k:  # types are checked against the newest ComfyUI only
+        ensure_web_tools(python)
+        steps = [
+            [str(python), "-m", "ruff", "check", "."],
+            [str(python), "-m", "ruff", "format", "--check", "."],
+            [str(python), "-m", "pyright"],
+            [*eslint_command(python), "web"],
+            tsc_command(python),
+        ]
     OUT.mkdir(parents=True, exist_ok=True)
     for step in [*steps, pytest]:
         print("$", " ".join([Path(step[0]).name, *step[1:]]), flush=True)

@@ -89,6 +89,7 @@ def child_environment() -> dict[str, str]:
         "TRITON_CACHE_DIR": CACHE / "triton",
         "UV_CACHE_DIR": CACHE / "uv",
         "XDG_CACHE_HOME": CACHE / "xdg",
+        "npm_config_cache": CACHE / "npm",
     }
     environment = dict(os.environ)
     environment.update({name: str(folder) for name, folder in folders.items()})

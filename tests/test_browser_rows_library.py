@@ -173,7 +173,14 @@ def test_info(stack: Stack, renderer: str) -> None:
     dialog = stack.page.get_by_role("dialog", name=f"About {INK}")
     expect(dialog.get_by_role("heading", name="Ink drawings")).to_be_visible()
     expect(dialog.get_by_alt_text(f"Preview of {INK}")).to_be_visible()
-    for text in ("Qwen-Image", "4 to 16", "238 of 240", "3.0 MiB", "Best at 0.7.", "2 tensors are unknown"):
+    for text in (
+        "Qwen-Image",
+        "4 to 16",
+        "238 of 240",
+        "3.0 MiB",
+        "Best at 0.7.",
+        "2 tensors are unknown",
+    ):
         expect(dialog.get_by_text(text)).to_be_visible()
     shoot(stack.page, f"info-{renderer}")
     dialog.get_by_role("heading", name="Notes").click(position={"x": -8, "y": 4}, force=True)
