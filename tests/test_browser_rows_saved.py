@@ -107,15 +107,52 @@ ROUND_TRIPS = """async list => {
     return results;
 }"""
 
+# Each state after the one before it, then back to the first and forth to the last.
+HISTORY = """async list => {
+    const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;
+    const widget = () => app.graph.nodes[0].widgets.find(w => w.name === "rows");
+    const results = { undone: [], redone: [] };
+    const most = 40; // of the 50 that the editor keeps
+    for (let start = 0; start < list.length; start += most) {
+        const part = list.slice(start, start + most);
+        for (const rows of part) {
+            widget().value = rows;
+            app.canvas.emitBeforeChange();
+            app.canvas.emitAfterChange();
+        }
+        const undone = [widget().value];
+        for (const _ of part.slice(1)) {
+            await tracker.undo();
+            undone.unshift(widget().value);
+        }
+        results.undone.push(...undone);
+        results.redone.push(widget().value);
+        for (const _ of part.slice(1)) {
+            await tracker.redo();
+            results.redone.push(widget().value);
+        }
+    }
+    return results;
+}"""
+
 
 def test_rows_round_trip_through_files_the_clipboard_and_the_api(stack: Stack) -> None:
     source = random.Random(5)  # noqa: S311
-    lists = [random_rows(source) for _ in range(100)]
+    lists = [random_rows(source) for _ in range(200)]
     stack.show()
     results = stack.page.evaluate(ROUND_TRIPS, lists)
-    assert len(results) == 100
+    assert len(results) == 200
     for rows, result in zip(lists, results, strict=True):
         assert result == {"prompt": {"__value__": rows}, "copy": rows, "loaded": rows}
+
+
+@pytest.mark.usefixtures("undo_works")
+def test_random_rows_are_undone_and_redone(stack: Stack) -> None:
+    source = random.Random(6)  # noqa: S311
+    # The number tells neighbours apart: a state like the one before it is no step.
+    lists = [[*random_rows(source), row(f"{number}.safetensors")] for number in range(200)]
+    stack.show()
+    assert stack.page.evaluate(HISTORY, lists) == {"undone": lists, "redone": lists}
 
 
 def test_an_api_prompt_loads(stack: Stack) -> None:
