@@ -7,7 +7,9 @@ model runs.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import comfy.model_management
 import comfy.utils
