@@ -61,7 +61,7 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     else:
         # Each process starts a server of its own, and a browser.
         processes = min(os.cpu_count() or 1, 4)
-        pytest += ["--numprocesses", str(processes), "--dist", "loadfile"]
+        pytest += ["-n", str(processes), "--dist", "loadfile"]
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     if chosen is NEWEST and not arguments.k:  # types are checked against the newest ComfyUI only
         ensure_web_tools(python)

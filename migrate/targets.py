@@ -78,6 +78,7 @@ def _optional(name: str, type_: str, default: Any, when: tuple[str, str] | None 
 
 _LOCAL, _CUSTOM = ("engine", "local"), ("sampling", "custom")
 _CHOICE = "COMFY_DYNAMICCOMBO_V3"
+_GRADIENT, _CHECKER, _NOISE = (("pattern", name) for name in ("gradient", "checker", "noise"))
 _MODE = (_optional("mode", "COMBO", "auto"), _optional("strict", "BOOLEAN", False))
 
 TARGETS: Mapping[str, Target] = {
@@ -114,6 +115,15 @@ TARGETS: Mapping[str, Target] = {
             Input("height", "INT", 1024),
             Input("batch_size", "INT", 1),
             Input("color", "STRING", "#000000"),
+            _optional("pattern", _CHOICE, "solid"),
+            *(
+                _optional("pattern.second_color", "STRING", "#ffffff", when)
+                for when in (_GRADIENT, _CHECKER, _NOISE)
+            ),
+            _optional("pattern.direction", "COMBO", "right", _GRADIENT),
+            _optional("pattern.cell", "INT", 64, _CHECKER),
+            _optional("pattern.seed", "INT", 0, _NOISE),
+            _optional("pattern.colored", "BOOLEAN", False, _NOISE),
         ),
         (("image", "IMAGE"), ("mask", "MASK")),
         (270, 150),
