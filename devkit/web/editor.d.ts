@@ -17,6 +17,8 @@ declare namespace Editor {
     /** Whether the value is saved with the workflow; the option of this name is for prompts. */
     serialize?: boolean;
     callback?(value: unknown): void;
+    /** The value for a prompt and for the workflow that is kept with it. */
+    serializeValue?(): unknown;
     onRemove?(): void;
   }
 
@@ -129,6 +131,7 @@ declare namespace Editor {
   }
 
   interface App {
+    graph: Graph;
     rootGraph: Graph;
     canvas: Canvas;
     extensionManager: {
@@ -161,3 +164,8 @@ declare module "*/scripts/api.js" {
 }
 
 declare const LiteGraph: { registered_node_types: Record<string, unknown> };
+
+interface Window {
+  /** The editor's modules, for extensions. */
+  comfyAPI?: { utils?: { applyTextReplacements?(graph: Editor.Graph, text: string): string } };
+}
