@@ -367,7 +367,7 @@ def test_nodes_are_shown_in_the_language_of_the_editor_and_have_help(
     chinese.get_by_test_id("info-button").dispatch_event("click")
     chinese.get_by_role("heading", name="Limits and errors").wait_for()
     shoot(chinese, "chinese")
-    assert chinese.get_by_role("cell", name="engine.api_key_variable").count() == 1
+    assert chinese.get_by_role("cell", name="engine.api_key_variable", exact=True).count() == 1
     chinese.close()
     ComfyClient(server.url).post("/settings", {"Comfy.Locale": "en"})
     assert shown == ["QwenVL 批量", "Vivace/QwenVL", "模型", "描述"]

@@ -163,7 +163,8 @@ def test_a_model_that_is_loaded_evicts_it_and_it_comes_back(
     assert memory()["loaded"] == ["WholeModelPatcher"]
     sampled = build(Run("evicting", []), MODEL_FILE, None, 3584, [])
     client.run(sampled)
-    assert memory()["loaded"] == ["ModelPatcher"]
+    # Older versions let go of the sampled model when a prompt without it runs, as this look does.
+    assert "WholeModelPatcher" not in memory()["loaded"]
     again = graph(prompt="evict")
     again["ask"]["inputs"]["seed"] = 1  # so that the node runs again
     assert run(client, again)["text"] == text
