@@ -6,8 +6,9 @@ hand, or copied from `/history`, has the bare list. A prompt handler wraps those
 
 Nodes of packs that are not installed are replaced by `missing_nodes.py`. It is imported when a
 prompt or workflow has an unknown node, or the editor asks for node replacements; `lora_routes.py`
-and `prompt_routes.py` when one of their routes is first called; `key_guard.py` when a prompt names
-an API key; `prompt_queue.py` when one has a Prompt Manager.
+and `prompt_routes.py` when one of their routes is first called; `nodes/settings.py` when the editor
+changes a setting; `key_guard.py` when a prompt names an API key; `prompt_queue.py` when one has a
+Prompt Manager.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def extend_server(node_ids: Collection[str]) -> None:
         server.app.middlewares.append(_remember_user(server))
         _add_routes(server)
         _add_replacements(server)
+        _follow_settings(server)
 
 
 def _add_routes(server: Any) -> None:
@@ -108,6 +110,23 @@ def _add_replacements(server: Any) -> None:
         return await handler(request)
 
     server.app.middlewares.append(register_replacements)
+
+
+def _follow_settings(server: Any) -> None:
+    """Have changed settings take effect at once where they can."""
+    from aiohttp import web
+
+    @web.middleware
+    async def follow(request: web.Request, handler: Any) -> Any:
+        response = await handler(request)
+        path = request.path.removeprefix("/api")
+        if request.method == "POST" and path.startswith("/settings"):
+            from .nodes import settings
+
+            settings.apply_log_detail()
+        return response
+
+    server.app.middlewares.append(follow)
 
 
 def wrap_lists(request: Any, node_ids: Collection[str]) -> Any:

@@ -54,7 +54,7 @@ class ComfyClient:
         """The JSON body of a GET request."""
         return json.loads(self.get(path))
 
-    def post(self, path: str, body: dict[str, Any]) -> None:
+    def post(self, path: str, body: Any) -> None:
         """Send a JSON body and ignore the answer."""
         request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode())  # noqa: S310
         urllib.request.urlopen(request, timeout=60).close()  # noqa: S310

@@ -5,6 +5,8 @@ import { app } from "../../scripts/app.js";
 import { copyButton } from "./copy.js";
 import { make, makeReadable } from "./dom.js";
 import { renderReport } from "./markdown.js";
+import { eachOutput, textOf } from "./outputs.js";
+import { settingOf } from "./settings.js";
 
 const SHOWN_BY = new Set(["VivaceQwenVL", "VivaceQwenVLBatch"]);
 
@@ -24,7 +26,7 @@ class TextView {
     this.report = make("div", { className: "vivace-folded" });
     this.foldedReport = make(
       "details",
-      { className: "vivace-timings", hidden: true },
+      { className: "vivace-timings", hidden: true, open: Boolean(settingOf("Vivace.General.OpenReports")) },
       make("summary", { textContent: "Report" }),
       this.report,
     );
@@ -52,9 +54,11 @@ class TextView {
     this.element.scrollTop = this.element.scrollHeight;
   }
 
-  /** @param {string} markdown */
-  showReport(markdown) {
-    renderReport(this.report, markdown);
+  /** @param {Editor.NodeResult} result */
+  showResult(result) {
+    if (!result?.text) return;
+    this.showText(textOf(result.text), textOf(result.thinking));
+    renderReport(this.report, textOf(result.report));
     this.foldedReport.hidden = false;
   }
 }
@@ -82,24 +86,6 @@ api.addEventListener("vivace.text", ({ detail }) => {
 
 app.registerExtension({
   name: "Vivace.LiveText",
-  settings: [
-    {
-      id: "Vivace.QwenVL.DiskMB",
-      category: ["Vivace", "QwenVL", "DiskMB"],
-      name: "Image embeddings on disk, in MB",
-      tooltip: "Kept across restarts. 0 keeps none on disk. Takes effect when ComfyUI is started.",
-      type: "number",
-      defaultValue: 0,
-    },
-    {
-      id: "Vivace.QwenVL.MemoryMB",
-      category: ["Vivace", "QwenVL", "MemoryMB"],
-      name: "Image embeddings in memory, in MB",
-      tooltip: "-1 keeps up to 2048 MB. Takes effect when ComfyUI is started.",
-      type: "number",
-      defaultValue: -1,
-    },
-  ],
   nodeCreated(node) {
     if (!SHOWN_BY.has(node.comfyClass)) return;
     const view = new TextView();
@@ -109,9 +95,10 @@ app.registerExtension({
     const { onExecuted } = node;
     node.onExecuted = function (result) {
       onExecuted?.call(this, result);
-      if (!result?.text) return;
-      view.showText(result.text.join("\n"), (result.thinking ?? []).join("\n"));
-      view.showReport((result.report ?? []).join("\n"));
+      view.showResult(result);
     };
+  },
+  onNodeOutputsUpdated(outputs) {
+    for (const { node, result } of eachOutput(outputs)) views.get(node)?.showResult(result);
   },
 });

@@ -20,16 +20,6 @@ function createWidget(node, inputName) {
 
 app.registerExtension({
   name: "Vivace.LoraRows",
-  settings: [
-    {
-      id: "Vivace.LoRA.CacheMB",
-      category: ["Vivace", "LoRA", "CacheMB"],
-      name: "RAM for LoRA files, in MB",
-      tooltip: "LoRA files kept in memory between runs. -1 uses an eighth of the RAM, 0 keeps none.",
-      type: "number",
-      defaultValue: -1,
-    },
-  ],
   getCustomWidgets: () => ({ [WIDGET_TYPE]: createWidget }),
   nodeCreated: showPromotedRows,
   setup() {

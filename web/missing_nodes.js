@@ -2,8 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-
-const SETTING = "Vivace.Workflow.ReplaceMissing";
+import { settingOf } from "./settings.js";
 
 /**
  * @typedef {object} Report
@@ -56,18 +55,8 @@ function tell({ replaced, lines }) {
 
 app.registerExtension({
   name: "Vivace.MissingNodes",
-  settings: [
-    {
-      id: SETTING,
-      category: ["Vivace", "Workflow", "ReplaceMissing"],
-      name: "Stand in for nodes of packs that are not installed",
-      tooltip: "When a workflow is opened, as far as all values and links find a place in ours.",
-      type: "boolean",
-      defaultValue: true,
-    },
-  ],
   async beforeConfigureGraph(workflow) {
-    if (!app.extensionManager.setting.get(SETTING) || !lacksSome(workflow)) return;
+    if (!settingOf("Vivace.Workflow.ReplaceMissing") || !lacksSome(workflow)) return;
     try {
       const { workflow: migrated, report } = await migrate(workflow);
       if (report.replaced.length === 0) return;

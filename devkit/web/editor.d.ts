@@ -11,7 +11,7 @@ declare namespace Editor {
     element?: HTMLElement;
     /** The editor's own copy of the value. */
     _state?: { value: unknown };
-    options?: { advanced?: boolean };
+    options?: { advanced?: boolean; /** Of a choice. */ values?: unknown[] };
     advanced?: boolean;
     hidden?: boolean;
     /** Whether the value is saved with the workflow; the option of this name is for prompts. */
@@ -75,6 +75,8 @@ declare namespace Editor {
   interface Graph {
     /** Of subgraphs only. */
     events?: SubgraphEvents;
+    /** By id; of the workflow's own graph. */
+    subgraphs?: Map<string, Graph>;
     getNodeById(id: string): Node | undefined;
   }
 
@@ -104,8 +106,10 @@ declare namespace Editor {
     category: string[];
     name: string;
     tooltip: string;
-    type: "boolean" | "number";
-    defaultValue: boolean | number;
+    type: "boolean" | "combo" | "number";
+    /** Of a combo. */
+    options?: (string | { text: string; value: string })[];
+    defaultValue: boolean | number | string;
   }
 
   interface Extension {
@@ -120,6 +124,8 @@ declare namespace Editor {
     /** On the editor's command that refreshes the lists of files. */
     refreshComboInNodes?(): Promise<void>;
     beforeConfigureGraph?(workflow: Workflow): Promise<void>;
+    /** With all results that are kept for the workflow: when it is opened, and when one changes. */
+    onNodeOutputsUpdated?(outputs: Record<string, NodeResult>): void;
   }
 
   interface Toast {

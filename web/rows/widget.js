@@ -1,22 +1,11 @@
 // Puts a stack of rows into a node.
 
+import { resizeNode } from "../node_size.js";
 import { LoraStack } from "./stack.js";
 
 export const WIDGET_TYPE = "VIVACE_LORA_ROWS";
 export const MIN_WIDTH = 380; // in which all controls have room
 const MARGIN = 20; // that the canvas keeps around a widget
-
-/**
- * Makes the node taller or shorter by a number of pixels, but never too short.
- * @param {Editor.Node} node
- * @param {number} by
- */
-function resize(node, by) {
-  const [width, height] = node.size;
-  const wanted = Math.max(node.computeSize()[1], height + by);
-  if (node.graph && wanted !== height) node.setSize([width, wanted]);
-  node.setDirtyCanvas(true, true);
-}
 
 /**
  * @typedef {object} Store where the value is kept, if not in the widget
@@ -37,7 +26,7 @@ export function addRowsWidget(node, name, store) {
     setValue: (value) => {
       stack.value = value;
       keep();
-      resize(node, 0); // a saved node has its size already
+      resizeNode(node, 0); // a saved node has its size already
     },
     getMinHeight: height,
     getMaxHeight: height,
@@ -49,7 +38,7 @@ export function addRowsWidget(node, name, store) {
   };
   stack.onChange = (grown) => {
     keep();
-    resize(node, grown);
+    resizeNode(node, grown);
     widget.callback?.(stack.value);
   };
   const { onRemove } = widget;
