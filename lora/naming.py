@@ -183,14 +183,14 @@ _WRAPPERS = {
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
 _FLAT_WRAPPERS = ("inner_dit_", "diffusion_model_", "transformer_", "model_", "dit_", "unet_")
 
-_TEXT_ENCODER = "text encoder: only the diffusion model is patched"
-_IGNORED_FLAT = {"lora_te": _TEXT_ENCODER, "lycoris_text_encoder": _TEXT_ENCODER}
+TEXT_ENCODER = "text encoder: only the diffusion model is patched"
+_IGNORED_FLAT = {"lora_te": TEXT_ENCODER, "lycoris_text_encoder": TEXT_ENCODER}
 _IGNORED = {
-    "text_encoder": _TEXT_ENCODER,
-    "text_encoder_2": _TEXT_ENCODER,
-    "text_encoders": _TEXT_ENCODER,
-    "text_model": _TEXT_ENCODER,
-    "conditioner": _TEXT_ENCODER,
+    "text_encoder": TEXT_ENCODER,
+    "text_encoder_2": TEXT_ENCODER,
+    "text_encoders": TEXT_ENCODER,
+    "text_model": TEXT_ENCODER,
+    "conditioner": TEXT_ENCODER,
     "bundle_emb": "bundled text embedding: only the diffusion model is patched",
 }
 

@@ -63,6 +63,14 @@ class LoraStack(io.ComfyNode):
                         " the strength for the text encoder second; they come after the rows."
                     ),
                 ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "The text encoder, for LoRAs that were trained on it too. It is not"
+                        " changed; the output has the LoRAs."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the LoRAs."),
@@ -81,7 +89,12 @@ class LoraStack(io.ComfyNode):
                 io.String.Output(
                     display_name="text", tooltip="The text that came in, without its LoRAs."
                 ),
+                io.Clip.Output(
+                    display_name="clip",
+                    tooltip="The text encoder with the LoRAs; nothing if none is connected.",
+                ),
             ],
+            **_report_stays(),
         )
 
     @classmethod
@@ -106,12 +119,14 @@ class LoraStack(io.ComfyNode):
         strict: bool = False,
         lora_stack: Any = None,
         text: str | None = None,
+        clip: Any = None,
     ) -> io.NodeOutput:
         active, rest = _rows(rows, text, lora_stack)
-        patched, report = _apply(model, active, mode, strict)
+        patched, encoder, report = _apply(model, clip, active, mode, strict)
         words = ", ".join(lora_files.trigger_words(row.lora for row in active))
         stack = [(lora_files.listed_name(r.lora), r.strength, r.clip) for r in active]
-        return io.NodeOutput(patched, report, stack, words, rest)
+        shown = {"text": (report,)}
+        return io.NodeOutput(patched, report, stack, words, rest, encoder, ui=shown)
 
 
 class LoraLoader(io.ComfyNode):
@@ -146,6 +161,7 @@ class LoraLoader(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="The model with the LoRA."),
                 _report_output(),
             ],
+            **_report_stays(),
         )
 
     @classmethod
@@ -160,7 +176,9 @@ class LoraLoader(io.ComfyNode):
     def execute(
         cls, model: Any, lora: str, strength: float, mode: str = "auto", strict: bool = False
     ) -> io.NodeOutput:
-        return io.NodeOutput(*_apply(model, [LoraRow(lora, strength)], mode, strict))
+        rows = [LoraRow(lora, strength)]
+        patched, _, report = _apply(model, None, rows, mode, strict)
+        return io.NodeOutput(patched, report, ui={"text": (report,)})
 
 
 class LoraInspect(io.ComfyNode):
@@ -216,16 +234,17 @@ def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], 
     return [row for row in everything if row.active], rest
 
 
-def _apply(model: Any, rows: list[LoraRow], mode: str, strict: bool) -> tuple[Any, str]:
+def _apply(
+    model: Any, clip: Any, rows: list[LoraRow], mode: str, strict: bool
+) -> tuple[Any, Any, str]:
     from ..lora.loader import CACHE
-    from ..wrappers.apply import apply_loras
+    from ..wrappers.stack import apply_stack
 
     CACHE.resize(settings.lora_cache_bytes())
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not '{mode}'.")
-    # A row may change only the text encoder, which another node does with the LORA_STACK.
-    files = [(lora_files.lora_path(row.lora), row.strength) for row in rows if row.strength]
-    return apply_loras(model, files, mode, strict)  # pyright: ignore[reportArgumentType]
+    files = [(lora_files.lora_path(row.lora), row.strength, row.clip) for row in rows]
+    return apply_stack(model, clip, files, mode, strict)  # pyright: ignore[reportArgumentType]
 
 
 def _model_input() -> io.Model.Input:
@@ -265,3 +284,12 @@ def _report_output() -> io.String.Output:
     return io.String.Output(
         display_name="report", tooltip="What was applied and what was not, as Markdown."
     )
+
+
+def _report_stays() -> dict[str, Any]:
+    """Have the report shown again when the page was opened anew and a run finds all in the cache.
+
+    Older releases of ComfyUI have no such field.
+    """
+    known = "has_intermediate_output" in io.Schema.__dataclass_fields__
+    return {"has_intermediate_output": True} if known else {}

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from ..lora.architecture import Architecture
 from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
-from ..lora.report import markdown
+from ..lora.mapping import UNMATCHED
 from ..lora.stack import LoraStack
 from .branch import KEY, BranchSet
+from .lora_report import report
 from .merge import add_merged
 from .running_model import BRANCH, MERGE, Mode, RunningModel
 
@@ -49,6 +50,12 @@ class Placement:
     def count(self) -> int:
         """Number of modules that are changed."""
         return len({entry.module for entry in self.merged} | self.branched.keys())
+
+    @property
+    def problems(self) -> list[str]:
+        """Tensors and modules that cannot be applied."""
+        file = self.lora.report
+        return [*file.names(UNMATCHED), *(fault.module for fault in file.faults), *self.skipped]
 
     def line(self) -> str:
         """What happens to the model, in one line."""
@@ -87,8 +94,16 @@ def apply_loras(
         ValueError: a file cannot be read (`LoraError`), is for another model, changes nothing of
             this one, or, with `strict`, holds something that cannot be applied.
     """
+    patched, placements, notes = place_loras(model, loras, mode, strict)
+    return patched, report(placements, notes)
+
+
+def place_loras(
+    model: ModelPatcher, loras: Sequence[tuple[Path, float]], mode: Mode, strict: bool
+) -> tuple[ModelPatcher, list[Placement], list[str]]:
+    """As `apply_loras`, with what the report says of each file, and of the model."""
     if not loras:
-        return model, "No LoRA is on."
+        return model, [], []
     running = RunningModel.of(model)
     placements = [_load(path, strength, running.known) for path, strength in loras]
     for placement in placements:
@@ -113,7 +128,7 @@ def apply_loras(
         if branches.unfused:
             number = len(branches.unfused)
             notes.append(f"{number} fused operations run layer by layer, which takes longer")
-    return patched, _report(placements, notes)
+    return patched, placements, notes
 
 
 def _load(path: Path, strength: float, known: tuple[Architecture, ...]) -> Placement:
@@ -142,12 +157,10 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
 
 
 def _refuse(placement: Placement, strict: bool) -> None:
-    name, report = placement.lora.path, placement.lora.report
+    name, problems = placement.lora.path, placement.problems
     if placement.count == 0:
         reasons = "; ".join(dict.fromkeys(placement.skipped.values()))
         raise ValueError(f"{name}: none of its modules can be applied to this model ({reasons}).")
-    unmatched = report.names("unmatched")
-    problems = [*unmatched, *(fault.module for fault in report.faults), *placement.skipped]
     if strict and problems:
         shown = ", ".join(problems[:_SHOWN])
         raise ValueError(
@@ -177,9 +190,3 @@ def _branched_part(placement: Placement) -> Lora:
     path, size, mtime_ns = lora.key
     modules = hash(frozenset(placement.branched))
     return replace(lora, key=(f"{path}#{modules}", size, mtime_ns), deltas=placement.branched)
-
-
-def _report(placements: list[Placement], notes: list[str]) -> str:
-    lines = [f"- `{p.lora.path.name}` in {p.milliseconds:.1f} ms, {p.line()}" for p in placements]
-    lines += [f"- {note}" for note in notes]
-    return "\n".join([markdown(p.lora.report for p in placements), "", *lines])

@@ -28,7 +28,7 @@ declare namespace Editor {
     setValue?(value: unknown): void;
     /** In CSS pixels at zoom 1. */
     getMinHeight?(): number;
-    getMaxHeight?(): number;
+    getMaxHeight?(): number | undefined;
   }
 
   /** The lists that our nodes return as `ui`. */
@@ -47,6 +47,8 @@ declare namespace Editor {
     size: Size;
     graph: Graph | null;
     inputs?: Input[];
+    /** Saved with the node. */
+    properties: Record<string, unknown>;
     widgets?: Widget[];
     showAdvanced?: boolean;
     /** The graph inside, of a node that stands for one. */
@@ -60,6 +62,7 @@ declare namespace Editor {
     setDirtyCanvas(foreground: boolean, background?: boolean): void;
     toggleAdvanced(): void;
     onAdded?: unknown;
+    onConfigure?(saved: unknown): void;
     onRemoved?: unknown;
     onResize?: unknown;
     onExecuted?(result: NodeResult): void;

@@ -94,6 +94,22 @@ class TestLoraStack(io.ComfyNode):
         return io.NodeOutput([(name, strength, strength)])
 
 
+class TestClip(io.ComfyNode):
+    """A small text encoder."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestClip", category="Vivace/Test", outputs=[io.Clip.Output()]
+        )
+
+    @classmethod
+    def execute(cls):
+        from .small_clip import small_clip
+
+        return io.NodeOutput(small_clip())
+
+
 class TestMemory(io.ComfyNode):
     """What ComfyUI has loaded, and how many models of transformers are alive."""
 
@@ -187,6 +203,7 @@ class TestCount(io.ComfyNode):
 NODE_CLASS_MAPPINGS = {
     "VivaceTestCount": TestCount,
     "VivaceTestSmallDevice": TestSmallDevice,
+    "VivaceTestClip": TestClip,
     "VivaceTestMemory": TestMemory,
     "VivaceTestLoraStack": TestLoraStack,
     "VivaceTestConditioning": TestConditioning,
