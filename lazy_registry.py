@@ -57,7 +57,7 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         display_name="LoRA Stack",
         module="lora",
         class_name="LoraStack",
-        outputs=("MODEL", "STRING", "LORA_STACK", "STRING", "STRING"),
+        outputs=("MODEL", "STRING", "LORA_STACK", "STRING", "STRING", "CLIP"),
         validates=("rows", "text"),
         fingerprints=True,
     ),

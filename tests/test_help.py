@@ -87,23 +87,28 @@ def english(schemas: dict[str, Any]) -> dict[str, Any]:
 def english_main(schemas: dict[str, Any]) -> dict[str, Any]:
     """What `main.json` holds in English: categories, and the settings of the scripts."""
     setting = re.compile(
-        r'id: "(Vivace\.[\w.]+)",\s*category: (.+),\s*name: "(.+)",\s*tooltip: "(.+)"'
+        r'id: "(Vivace\.[\w.]+)",\s*category: (.+),\s*name: "(.+)",\s*tooltip: "(.+)",'
+        r'\s*type: "\w+"(?:,\s*options: \[((?:\s*\{.+\},)+))?'
     )
-    found = [
-        s
-        for script in sorted((ROOT / "web").glob("*.js"))
-        for s in setting.findall(script.read_text())
-    ]
+    scripts = "".join(script.read_text() for script in sorted((ROOT / "web").glob("*.js")))
+    found = setting.findall(scripts)
     categories = {part for schema in schemas.values() for part in schema.category.split("/")}
-    groups = {part for _, category, _, _ in found for part in json.loads(category)[:2]}
+    assert len(found) == len(re.findall(r"^ +category: ", scripts, flags=re.MULTILINE))
+    groups = {part for _, category, *_ in found for part in json.loads(category)[:2]}
     return {
         "nodeCategories": {part: part for part in categories},
         "settingsCategories": {part: part for part in groups},
         "settings": {
-            id.replace(".", "_"): {"name": name, "tooltip": tooltip}
-            for id, _, name, tooltip in found
+            id.replace(".", "_"): {"name": name, "tooltip": tooltip} | options_of(options)
+            for id, _, name, tooltip, options in found
         },
     }
+
+
+def options_of(script: str) -> dict[str, Any]:
+    """The texts of a setting's choices; choices that are values of nodes are shown as they are."""
+    names = re.findall(r'text: "(.+?)"', script)
+    return {"options": {name: name for name in names}} if names else {}
 
 
 def test_every_node_has_a_page_with_all_its_inputs_and_outputs(schemas: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_nodes_are_listed_with_their_schema(client: ComfyClient) -> None:
     assert stack["display_name"] == "LoRA Stack"
     assert stack["category"] == "Vivace/LoRA"
     assert stack["input"]["required"]["rows"][0] == "VIVACE_LORA_ROWS"
-    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK", "STRING", "STRING"]
+    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK", "STRING", "STRING", "CLIP"]
     assert stack["python_module"] == "custom_nodes.ComfyUI-Vivace"
     names = info["VivaceLoraLoader"]["input"]["required"]["lora"]
     assert {PEFT, KOHYA} <= set(names[1]["options"])
@@ -196,7 +196,28 @@ def test_the_report_names_what_was_applied(client: ComfyClient) -> None:
     assert f"| {PEFT} | qwen_image LoRA rank 8 | 4 of 4 |" in report
     assert f"| {KOHYA} | qwen_image LoRA rank 16 | 6 of 6 |" in report
     assert "strength 0.25: 6 modules merged, 0 as a runtime branch" in report
+    assert report.startswith("2 LoRAs, 10 modules\n")
     assert report_of(client, stack_prompt([])) == "No LoRA is on."
+
+
+def test_a_text_encoder_goes_through_and_gets_what_a_file_has_for_it(
+    client: ComfyClient, models: Any
+) -> None:
+    stem = "text_encoders.qwen3_4b.transformer.model.layers.0.self_attn.q_proj"
+    path = models / "loras" / "vivace-test-encoder.safetensors"
+    tensors = lora_state_dict(LORAS[0])
+    tensors |= {f"{stem}.lora_A.weight": torch.ones(2, 64)}
+    save(path, tensors | {f"{stem}.lora_B.weight": torch.ones(256, 2)})
+    try:
+        prompt = stack_prompt([{**row(path.name, 0.5), "strength_clip": 0.25}], clip=["clip", 0])
+        prompt["clip"] = node("VivaceTestClip")
+        prompt["text"] = node("CLIPTextEncode", clip=["stack", 5], text="a house")
+        prompt["used"] = node("PreviewAny", source=["text", 0])
+        report = report_of(client, prompt)
+    finally:
+        path.unlink()
+    assert report.startswith("1 LoRA, 4 modules, 1 of the text encoder\n")
+    assert "text encoder at strength 0.25: 1 modules" in report
 
 
 @pytest.mark.parametrize("mode", ["merge", "branch"])

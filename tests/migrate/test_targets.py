@@ -32,7 +32,7 @@ def flat(prefix: str, definitions: dict[str, Any], when: tuple[str, str] | None)
                 found.append(Input(item, inner[0], widget=False, optional=optional, slots=slots))
                 continue
             type_ = "COMBO" if isinstance(io_type, list) else io_type
-            sockets = ("MODEL", "IMAGE", "MASK", "LORA_STACK", "VIVACE_API_KEY")
+            sockets = ("MODEL", "IMAGE", "MASK", "LORA_STACK", "CLIP", "VIVACE_API_KEY")
             widget = type_ not in sockets and not options.get("forceInput")
             found.append(Input(full, type_, widget=widget, optional=optional, when=when))
             if type_ == "COMFY_DYNAMICCOMBO_V3":
