@@ -7,9 +7,11 @@ errors come in several shapes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .detokenizer import StopText
 from .thinking import Piece, TextSplitter
 
 MAX_EVENT_BYTES = 16 * 2**20
@@ -57,6 +59,7 @@ class Reply:
     Attributes:
         finish_reason: "stop", "length" (cut by `max_tokens`), or the server's own word.
         attempts: requests that were sent for it.
+        counted: the tokens were counted; otherwise nobody told, and `usage` is all zeros.
     """
 
     text: str
@@ -65,6 +68,7 @@ class Reply:
     usage: Usage
     model: str
     attempts: int = 1
+    counted: bool = True
 
 
 class EventReader:
@@ -100,21 +104,37 @@ class EventReader:
 class ReplyReader:
     """Puts a reply together from streamed chunks, or takes a whole one.
 
+    Args:
+        stops: strings that end the answer, also where the server does not look for them.
+
     Attributes:
         begun: some text has been returned already.
         finished: the server said that the answer is complete.
+
+    Raises:
+        ValueError: an empty stop string.
     """
 
-    def __init__(self, model: str, thinking_opened: bool = False) -> None:
+    def __init__(
+        self, model: str, thinking_opened: bool = False, stops: Sequence[str] = ()
+    ) -> None:
         self.begun = False
         self.finished = False
         self._model = model
         self._splitter = TextSplitter(thinking_opened)
+        self._stops = tuple(stops)
+        self._stop = StopText(self._stops)
         self._reasoning: list[str] = []
         self._answer: list[str] = []
+        self._text = ""
         self._choices = False
         self._finish_reason = ""
-        self._usage = Usage()
+        self._usage: Usage | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string came: the answer is complete, whatever follows."""
+        return self._stop.stopped
 
     def push(self, text: str) -> list[Piece]:
         """Take the JSON of one chunk or of a whole reply; return the new pieces of text.
@@ -138,7 +158,8 @@ class ReplyReader:
             if not isinstance(choice, dict):
                 raise ProtocolError("a choice that is not an object", text)
             self._choices = True
-            pieces += self._delta(choice.get("delta") or choice.get("message") or {}, text)
+            delta = choice.get("delta") or choice.get("message") or {}
+            pieces += self._kept(self._delta(delta, text))
             if reason := choice.get("finish_reason"):
                 self._finish_reason = str(reason)
                 self.finished = True
@@ -165,6 +186,20 @@ class ReplyReader:
             pieces += self._splitter.push(content)
         return pieces
 
+    def _kept(self, pieces: list[Piece]) -> list[Piece]:
+        """The pieces up to a stop string."""
+        kept: list[Piece] = []
+        for piece in pieces:
+            if piece.kind == "answer":
+                piece = Piece("answer", self._stop.push(piece.text))
+                self._text += piece.text
+            elif piece.kind == "retract":
+                self._stop = StopText(self._stops)
+                self._text = ""
+            if piece.text or piece.kind == "retract":
+                kept.append(piece)
+        return kept
+
     def finish(self) -> tuple[Reply, list[Piece]]:
         """Return the reply, and the pieces that were held back.
 
@@ -173,10 +208,19 @@ class ReplyReader:
         """
         if not self._choices:
             raise ProtocolError("an answer without any choice")
-        pieces = self._splitter.finish()
-        text = self._splitter.answer + "".join(self._answer)
-        thinking = self._splitter.thinking + "".join(self._reasoning)
-        return Reply(text, thinking, self._finish_reason, self._usage, self._model), pieces
+        pieces = self._kept(self._splitter.finish())
+        if rest := self._stop.finish():
+            self._text += rest
+            pieces.append(Piece("answer", rest))
+        reply = Reply(
+            self._text,
+            self._splitter.thinking + "".join(self._reasoning),
+            "stop" if self.stopped else self._finish_reason,
+            self._usage or Usage(),
+            self._model,
+            counted=self._usage is not None,
+        )
+        return reply, pieces
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+_MOST_STOPS = 4  # that the protocol allows; the reader of the reply looks for all of them
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -31,6 +32,7 @@ class ChatRequest:
     Attributes:
         messages: system prompt first, then the history, then the question.
         max_tokens: bound on thinking and answer together.
+        stop: strings that end the answer, and do not belong to it.
         json_mode: ask for any JSON object.
         json_schema: ask for JSON of this schema; includes `json_mode`.
         thinking_opened: the server's chat template opens the thinking, and the server does not
@@ -105,7 +107,7 @@ def request_body(model: str, request: ChatRequest, urls: DataUrls) -> bytes:
         if getattr(request, name) is not None:
             body[name] = getattr(request, name)
     if request.stop:
-        body["stop"] = list(request.stop)
+        body["stop"] = list(request.stop[:_MOST_STOPS])
     if request.json_schema is not None:
         schema = {"name": "answer", "strict": True, "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}

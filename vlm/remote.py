@@ -185,7 +185,9 @@ class RemoteEngine:
     ) -> Outcome:
         body = request_body(self.model, request, urls)
         try:
-            return await call.chat(self.model, body, on_piece, request.thinking_opened)
+            return await call.chat(
+                self.model, body, on_piece, request.thinking_opened, request.stop
+            )
         except RemoteError as error:
             return detached(error)
 

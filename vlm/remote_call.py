@@ -7,7 +7,7 @@ it was given for and nowhere else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -74,6 +74,7 @@ class RemoteCall:
         body: bytes,
         on_piece: Callable[[Piece], None],
         thinking_opened: bool = False,
+        stops: Sequence[str] = (),
     ) -> Reply:
         """Send one request, repeat it where that helps, and return the whole reply.
 
@@ -86,7 +87,7 @@ class RemoteCall:
         async def attempt() -> Reply:
             nonlocal attempts
             attempts += 1
-            reader = ReplyReader(model, thinking_opened)
+            reader = ReplyReader(model, thinking_opened, stops)
             try:
                 return await self._chat_once(body, reader, on_piece)
             except RemoteError as error:
@@ -165,6 +166,8 @@ class RemoteCall:
                     await _reach_end(response)
                     return
                 take(data)
+                if reader.stopped:
+                    return  # leaving with text to come closes the connection
         if not reader.finished:
             raise aiohttp.ClientPayloadError("the stream ended without a finish reason")
 

@@ -128,7 +128,7 @@ def test_text_streams_piece_by_piece_in_the_callers_thread() -> None:
         reply = RemoteEngine(server.url, "tiny").generate(ask(), on_piece=on_piece)
     here = threading.get_ident()
     assert pieces == [(Piece("answer", "One"), here), (Piece("answer", " two"), here)]
-    assert reply == Reply("One two", "", "length", Usage(), "tiny")
+    assert reply == Reply("One two", "", "length", Usage(), "tiny", counted=False)
 
 
 @pytest.mark.parametrize(
