@@ -78,6 +78,7 @@ class AnswerReader:
 
     Attributes:
         tokens: all token ids so far, without the one that ended the answer.
+        thinking_tokens: how many of them are thinking, without the tags.
         finish_reason: None while it goes on.
         most_tokens: bound on the number of tokens.
     """
@@ -90,6 +91,7 @@ class AnswerReader:
         eos_ids: Collection[int],
     ) -> None:
         self.tokens: list[int] = []
+        self.thinking_tokens = 0
         self.finish_reason: FinishReason | None = None
         self._eos_ids = frozenset(eos_ids)
         self._counted = 0
@@ -143,6 +145,7 @@ class AnswerReader:
         pieces: list[Piece] = []
         if kind == "thinking":
             self._answer.trim = True
+            self.thinking_tokens += 1
             pieces.append(Piece("thinking", self._thinking.push(token)))
         elif kind == "answer":
             pieces.append(Piece("answer", self._answer.push(token)))

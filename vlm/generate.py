@@ -25,12 +25,14 @@ class Generated:
 
     Attributes:
         tokens: its token ids, thinking and tags included, without the one that ended it.
+        thinking_tokens: how many of them are thinking, without the tags.
         finish_reason: "stop", or "length" where a bound cut it off.
     """
 
     text: str
     thinking: str
     tokens: tuple[int, ...]
+    thinking_tokens: int
     finish_reason: FinishReason
 
 
@@ -109,7 +111,13 @@ def generate(
     finally:
         stepper.close()
     answers = [
-        Generated(reader.text, reader.thinking, tuple(reader.tokens), reader.finish_reason)
+        Generated(
+            reader.text,
+            reader.thinking,
+            tuple(reader.tokens),
+            reader.thinking_tokens,
+            reader.finish_reason,
+        )
         for reader in readers
         if reader.finish_reason is not None
     ]

@@ -28,11 +28,13 @@ class LocalRequest:
 
     Attributes:
         template_options: variables for the chat template, such as ``enable_thinking``.
+        keep_whole: all of the prompt is kept as a beginning of others, as a conversation goes on.
     """
 
     turns: tuple[Turn, ...]
     settings: GenerationSettings = field(default_factory=GenerationSettings)
     template_options: Mapping[str, Any] = field(default_factory=dict)
+    keep_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class LocalEngine:
             for request, own in zip(requests, parts, strict=True)
         ]
         interrupt()
-        state = self._prefill(prompts, parts, embedded)
+        whole = any(request.keep_whole for request in requests)
+        state = self._prefill(prompts, parts, embedded, whole)
         prefill_ms = (perf_counter() - started) * 1000
         answers, decoded = generate(
             self.model.language,
@@ -143,8 +146,9 @@ class LocalEngine:
             decode_warmup_ms=decoded.warmup_ms,
             decode_eager_reason=decoded.eager_reason,
         )
+        kept = report.prompt_tokens - report.computed_tokens  # of a batch nothing is
         return [
-            self._reply(prompt, answer, report)
+            self._reply(prompt, answer, report, kept)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
 
@@ -176,7 +180,7 @@ class LocalEngine:
         return self.model.prompts.build(request.turns, grids, **request.template_options)
 
     def _prefill(
-        self, prompts: Sequence[Prompt], parts: Sequence[range], embedded: Embedded
+        self, prompts: Sequence[Prompt], parts: Sequence[range], embedded: Embedded, whole: bool
     ) -> Prefilled:
         language = self.model.language
         images = [[embedded.embeddings[place] for place in own] for own in parts]
@@ -185,14 +189,15 @@ class LocalEngine:
         else:
             start = self.prefixes.start(language, prompts[0], embedded.keys)
             state = prefill(language, prompts, images, start)
-            if start is None:
-                self.prefixes.keep(language, prompts[0], embedded.keys, state.cache)
+            self.prefixes.keep(language, prompts[0], embedded.keys, state.cache, whole)
         if state.logits.is_cuda:
             torch.cuda.synchronize(state.logits.device)  # or the time would count as decoding
         return state
 
-    def _reply(self, prompt: Prompt, answer: Generated, report: EngineReport) -> LocalReply:
-        usage = Usage(prompt=len(prompt.ids), completion=len(answer.tokens))
+    def _reply(
+        self, prompt: Prompt, answer: Generated, report: EngineReport, kept: int
+    ) -> LocalReply:
+        usage = Usage(len(prompt.ids), len(answer.tokens), answer.thinking_tokens, kept)
         reply = Reply(
             answer.text,
             answer.thinking,

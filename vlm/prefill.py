@@ -59,8 +59,7 @@ def prefill(
 
     Args:
         embeddings: of the images and videos of each prompt, in order.
-        start: a cache that holds the beginning of the only prompt, all of its images included. It
-            is continued in place.
+        start: a cache that holds the beginning of the only prompt. It is continued in place.
 
     Raises:
         ValueError: an embedding does not fit its grid or the model, or a start for several
@@ -128,6 +127,7 @@ def _row(
     deepstack: tuple[torch.Tensor, ...] = ()
     if images and bool(visual.any()):
         packed = torch.cat([image.packed.to(embedded.device) for image in images], dim=1)
+        packed = packed[:, -int(visual.sum()) :]  # the others are in the beginning
         embedded = embedded.clone()
         embedded[visual.to(embedded.device)] = packed[0].to(embedded.dtype)
         deepstack = packed[1:].to(embedded.dtype).unbind()

@@ -1,7 +1,8 @@
-"""Keys and values of the beginnings of prompts, up to the end of their last image.
+"""Keys and values of the beginnings of prompts: up to the end of their last image, or whole.
 
-Another question about the same images then begins behind them. The embeddings of images are kept
-elsewhere, and survive the model; what is kept here is of use to one loaded model only.
+Another question about the same images begins behind them, and the next turn of a conversation
+behind all that was read before. The embeddings of images are kept elsewhere, and survive the model;
+what is kept here is of use to one loaded model only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .hashing import EmbeddingKey
 from .language_model import LanguageModel
 
 DEFAULT_LIMIT = 2**29
+WORTH_TOKENS = 16  # fewer, that prompts without images have in common, are rather read again
 
 
 class _Key(NamedTuple):
@@ -82,54 +84,73 @@ class PrefixCache:
     def start(
         self, language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey]
     ) -> Any | None:
-        """Return a new key-value cache that holds the beginning of the prompt, or None.
+        """Return a new key-value cache that holds a beginning of the prompt, or None.
 
-        Prompts without images, and those that end with one, are never found.
+        It is the longest that is known, and leaves at least one token to be read. Prompts that end
+        with an image are never found.
         """
-        if not 0 < prompt.media_end < len(prompt.ids):
+        if prompt.media_end == len(prompt.ids):
             return None
-        key = _key(language, prompt, images)
+        own = _key(language, prompt, images, len(prompt.ids))
         with self._lock:
-            prefix = self._entries.get(key)
-            if prefix is None:
-                self._count(misses=1)
+            lengths = {key: _shared(key, own) for key in self._entries}
+            key = max(lengths, key=lambda key: lengths[key], default=own)
+            length = min(lengths.get(key, 0), len(prompt.ids) - 1)
+            if length < (min(prompt.media_end, WORTH_TOKENS) or WORTH_TOKENS):
+                self._count(misses=int(prompt.media_end > 0))
                 return None
+            prefix = self._entries[key]
             self._entries.move_to_end(key)
-            self._count(hits=1, tokens_saved=prompt.media_end)
+            self._count(hits=1, tokens_saved=length)
         cache = language.new_cache()
         for index, (keys, values) in enumerate(prefix.layers):
-            cache.update(keys, values, index)  # copies: it appends them to empty tensors
+            # Copies: it appends them to empty tensors.
+            cache.update(keys[..., :length, :], values[..., :length, :], index)
         return cache
 
     def keep(
-        self, language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey], cache: Any
+        self,
+        language: LanguageModel,
+        prompt: Prompt,
+        images: Sequence[EmbeddingKey],
+        cache: Any,
+        whole: bool = False,
     ) -> None:
         """Keep a copy of the prompt's beginning from a cache that starts with it.
 
         Nothing is kept of caches that hold other things than keys and values of each token, such
         as the states of linear attention.
+
+        Args:
+            whole: all of the prompt, for the next turn of a conversation. It takes the place of
+                earlier turns. Otherwise its beginning up to the last image is kept.
         """
-        if not 0 < prompt.media_end < len(prompt.ids):
+        if prompt.media_end == len(prompt.ids) or not (whole or prompt.media_end):
             return
-        key = _key(language, prompt, images)
-        nbytes = _nbytes(cache, prompt.media_end)
+        end = len(prompt.ids) if whole else prompt.media_end
+        key = _key(language, prompt, images, end)
+        nbytes = _nbytes(cache, end)
         with self._lock:
-            if key in self._entries or nbytes is None or nbytes > self._limit:
+            if nbytes is None or nbytes > self._limit or self._holds(key):
                 return
-        end = prompt.media_end
         layers = [
             (layer.keys[..., :end, :].clone(), layer.values[..., :end, :].clone())
             for layer in cache.layers
         ]
         with self._lock:
-            if key in self._entries:
+            if self._holds(key):
                 return
+            for known in [known for known in self._entries if whole and _begins(known, key)]:
+                self._nbytes -= self._entries.pop(known).nbytes
             if key.model not in self._models:
                 forget = _forgetter(weakref.ref(self), key.model)
                 self._models[key.model] = weakref.ref(language.model, forget)
             self._entries[key] = _Prefix(layers, nbytes)
             self._nbytes += nbytes
             self._evict()
+
+    def _holds(self, key: _Key) -> bool:
+        return any(_begins(key, known) for known in self._entries)
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
@@ -159,9 +180,31 @@ class PrefixCache:
         self._statistics = replace(self._statistics, **values)
 
 
-def _key(language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey]) -> _Key:
-    ids = prompt.ids[: prompt.media_end]
-    return _Key(id(language.model), language.device, ids, tuple(images))
+def _key(language: LanguageModel, prompt: Prompt, images: Sequence[EmbeddingKey], end: int) -> _Key:
+    return _Key(id(language.model), language.device, prompt.ids[:end], tuple(images))
+
+
+def _begins(start: _Key, key: _Key) -> bool:
+    """Whether a beginning adds nothing to another: the same images, and no more tokens."""
+    same = start._replace(ids=()) == key._replace(ids=())
+    return same and key.ids[: len(start.ids)] == start.ids
+
+
+def _shared(kept: _Key, key: _Key) -> int:
+    """How many tokens two prompts have in common at their beginnings.
+
+    The images of the kept one must be the first of the other: their places look all the same.
+    """
+    if kept[:2] != key[:2] or key.images[: len(kept.images)] != kept.images:
+        return 0
+    low, high = 0, min(len(kept.ids), len(key.ids))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if kept.ids[low:middle] == key.ids[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _nbytes(cache: Any, end: int) -> int | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from .answer_reader import GenerationSettings
+from .chat import ChatMessage
 from .chat_prompt import ImagePart, Turn, VideoPart
 from .local_engine import LocalRequest
 from .openai_request import ChatRequest, Message
@@ -28,22 +29,35 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A prompt about images, each `[H, W, C]`, and at most one video; both come before the text."""
+    """A prompt about images, each `[H, W, C]`, and at most one video; both come before the text.
+
+    Attributes:
+        history: the conversation that it goes on with; None where nothing will follow either.
+        json_mode, json_schema: what servers are asked to keep the answer to, as `ChatRequest`.
+    """
 
     text: str
     system: str = ""
     images: tuple[torch.Tensor, ...] = ()
     clip: Clip | None = None
+    history: tuple[ChatMessage, ...] | None = None
+    json_mode: bool = False
+    json_schema: Mapping[str, Any] | None = None
 
     @property
     def media(self) -> list[torch.Tensor]:
-        """Images and the video, as the local engine takes them."""
-        return [*self.images, *([self.clip.frames] if self.clip else [])]
+        """Images and the video, as the local engine takes them; those of the history first."""
+        return [*self._all_images, *([self.clip.frames] if self.clip else [])]
 
     @property
     def stills(self) -> list[torch.Tensor]:
-        """Images and the frames of the video, as a server takes them."""
-        return [*self.images, *(self.clip.frames if self.clip else [])]
+        """Images and the frames of the video, as a server takes them; the history's first."""
+        return [*self._all_images, *(self.clip.frames if self.clip else [])]
+
+    @property
+    def _all_images(self) -> list[torch.Tensor]:
+        earlier = [image for message in self.history or () for image in message.images]
+        return [*earlier, *self.images]
 
 
 @dataclass(frozen=True)
@@ -55,12 +69,14 @@ class AnswerSettings:
         thinking_budget: bound on thinking beside it; 0 asks the model not to think, and None
             lets thinking count as part of the answer.
         sampling: None for that of the model's makers.
+        stop: strings that end the answer, and do not belong to it.
     """
 
     max_tokens: int = 512
     thinking_budget: int | None = None
     sampling: Sampling | None = None
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
     @property
     def template_options(self) -> dict[str, Any]:
@@ -77,19 +93,30 @@ def local_request(
     if question.clip is not None:
         parts.append(VideoPart(question.clip.sample))
     turns = [Turn("system", (question.system,))] if question.system else []
+    turns += [
+        Turn(message.role, (*(ImagePart() for _ in message.images), message.text))
+        for message in question.history or ()
+    ]
     turns.append(Turn("user", (*parts, question.text)))
     generation = GenerationSettings(
-        settings.max_tokens, settings.thinking_budget, sampling=sampling
+        settings.max_tokens, settings.thinking_budget, settings.stop, sampling
     )
-    return LocalRequest(tuple(turns), generation, settings.template_options)
+    return LocalRequest(
+        tuple(turns), generation, settings.template_options, question.history is not None
+    )
 
 
 def chat_request(
     question: Question, settings: AnswerSettings, image_keys: Sequence[str]
 ) -> ChatRequest:
     """Return the request for a server; `image_keys` are those of `question.stills`."""
+    keys = iter(image_keys)
     messages = [Message("system", question.system)] if question.system else []
-    messages.append(Message("user", _with_times(question), tuple(image_keys)))
+    messages += [
+        Message(message.role, message.text, tuple(next(keys) for _ in message.images))
+        for message in question.history or ()
+    ]
+    messages.append(Message("user", _with_times(question), tuple(keys)))
     extra: dict[str, Any] = {}
     if settings.template_options:
         extra["chat_template_kwargs"] = settings.template_options
@@ -101,6 +128,9 @@ def chat_request(
         top_p=None if sampling is None else sampling.top_p,
         top_k=sampling.top_k if sampling is not None and sampling.top_k else None,
         seed=settings.seed % _SEEDS,
+        stop=settings.stop,
+        json_mode=question.json_mode,
+        json_schema=question.json_schema,
         extra=extra,
     )
 

@@ -195,16 +195,31 @@ def local_model(family: str) -> LocalModel:
 
 
 @cache
-def text_model() -> LocalModel:
-    """A plain language model."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+def stock_text_model(family: str = "Qwen2") -> Any:
+    """A plain language model in float32, of a family such as Qwen3."""
+    import transformers
 
     torch.manual_seed(3)
-    model = Qwen2ForCausalLM(Qwen2Config(**_TEXT))
+    own = {} if family == "Qwen2" else {"head_dim": 12}
+    config = getattr(transformers, f"{family}Config")(**_TEXT, **own)
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    return LocalModel(model.eval(), tokenizer(), ModelIdentity("text", "0"))
+    return model.eval()
+
+
+@cache
+def text_model() -> LocalModel:
+    """A plain language model, for our engine."""
+    return LocalModel(stock_text_model(), tokenizer(), ModelIdentity("text", "0"))
+
+
+def save_text_model(family: str, folder: Path) -> Path:
+    """Save a plain language model and its tokenizer as a folder from the hub has them."""
+    stock_text_model(family).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
 
 
 def picture(seed: int, rows: int = 3, columns: int = 4, family: str = "qwen2_5_vl") -> torch.Tensor:
