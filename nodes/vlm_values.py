@@ -79,7 +79,11 @@ def _key(variable: str, api_key: Any) -> Any:
 
 
 def answer_settings(
-    max_tokens: int, thinking_budget: int, sampling: dict[str, Any] | None, seed: int
+    max_tokens: int,
+    thinking_budget: int,
+    sampling: dict[str, Any] | None,
+    seed: int,
+    stop: tuple[str, ...] = (),
 ) -> Any:
     """How to answer, as `vlm.question.AnswerSettings`."""
     from ..vlm.question import AnswerSettings
@@ -93,7 +97,7 @@ def answer_settings(
     elif kind == CUSTOM:
         chosen = Sampling(**{"temperature": 0.7, "top_p": 0.8, "top_k": 20, **values})
     budget = None if thinking_budget < 0 else thinking_budget
-    return AnswerSettings(max_tokens, budget, chosen, seed)
+    return AnswerSettings(max_tokens, budget, chosen, seed, stop)
 
 
 def _model_path(name: str) -> Path:

@@ -8,7 +8,7 @@ import { renderReport } from "./markdown.js";
 import { eachOutput, textOf } from "./outputs.js";
 import { settingOf } from "./settings.js";
 
-const SHOWN_BY = new Set(["VivaceQwenVL", "VivaceQwenVLBatch"]);
+const SHOWN_BY = new Set(["VivaceQwenVL", "VivaceQwenVLBatch", "VivaceGenerateText"]);
 
 class TextView {
   constructor() {

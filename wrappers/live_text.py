@@ -38,6 +38,10 @@ class LiveText:
             self.answer += piece.text
         self._send_in_time()
 
+    def clear(self) -> None:
+        """Begin another text, which shows with its first piece."""
+        self.answer = self.thinking = ""
+
     def show(self, text: str) -> None:
         """Show another text."""
         self.answer = text

@@ -1,4 +1,4 @@
-"""One answer for a node: question, progress, text that grows under the node, and the report."""
+"""Answers for a node: question, progress, text that grows under the node, and the report."""
 
 from __future__ import annotations
 
@@ -57,19 +57,61 @@ def answer(
         ValueError: the model, an image or a setting cannot be used.
         RemoteError: the server gave no reply.
     """
-    live = LiveText(node_id)
-    bar = ProgressBar(settings.max_tokens + (settings.thinking_budget or 0))
-    session = open_session(choice, settings, quality, use_cache)
-    try:
-        replies = session.ask([question], lambda _, piece: live.push(piece), lambda: bar.update(1))
-    finally:
-        session.close()
-        live.send()
-    bar.update_absolute(bar.total)
-    reply = replies[0]
-    if isinstance(reply, RemoteError):
-        raise reply
-    return reply, session.report() + _clip_line(question.clip) + _cut_line(reply, settings)
+    with LiveSession(choice, settings, quality, use_cache, node_id) as session:
+        reply = session.ask(question)
+    return reply, session.report() + _clip_line(question.clip)
+
+
+class LiveSession:
+    """A session for one node, which shows the text of each answer while it is written.
+
+    A context manager; its arguments are those of `answer`.
+    """
+
+    def __init__(
+        self,
+        choice: LocalChoice | ServerChoice,
+        settings: AnswerSettings,
+        quality: str,
+        use_cache: bool,
+        node_id: str | None,
+    ) -> None:
+        self._settings = settings
+        self._live = LiveText(node_id)
+        self._session = open_session(choice, settings, quality, use_cache)
+        self._cut = ""
+
+    def __enter__(self) -> LiveSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+        self._live.send()
+
+    def ask(self, question: Question) -> Reply:
+        """Ask one question, whose answer takes the place of the text shown so far.
+
+        Raises:
+            ValueError, RemoteError: as for `answer`.
+        """
+        settings, live = self._settings, self._live
+        live.clear()
+        bar = ProgressBar(settings.max_tokens + (settings.thinking_budget or 0))
+        found = self._session.ask(
+            [question], lambda _, piece: live.push(piece), lambda: bar.update(1)
+        )
+        bar.update_absolute(bar.total)
+        reply = found[0]
+        if isinstance(reply, RemoteError):
+            raise reply
+        self._cut = ""
+        if reply.finish_reason == "length":
+            self._cut = f"- the answer was cut off at max_tokens ({settings.max_tokens})\n"
+        return reply
+
+    def report(self) -> str:
+        """What all of it took, as Markdown."""
+        return self._session.report() + self._cut
 
 
 def _clip_line(clip: Clip | None) -> str:
@@ -78,9 +120,3 @@ def _clip_line(clip: Clip | None) -> str:
     sample = clip.sample
     times = ", ".join(f"{index / sample.fps:.2f}" for index in sample.indices)
     return f"- video: {len(sample.indices)} of {sample.total_frames} frames, at {times} seconds\n"
-
-
-def _cut_line(reply: Reply, settings: AnswerSettings) -> str:
-    if reply.finish_reason != "length":
-        return ""
-    return f"- the answer was cut off at max_tokens ({settings.max_tokens})\n"

@@ -177,6 +177,7 @@ class ServerSession:
         self._seconds = 0.0
         self._prepare_ms = 0.0
         self._asked = 0
+        self._not_counted = 0
 
     def ask(
         self, questions: Sequence[Question], on_piece: OnPiece, tick: Tick
@@ -204,17 +205,23 @@ class ServerSession:
             requests, files, self._choice.concurrency, piece, None, cancelled
         )
         self._seconds += perf_counter() - started
+        self._not_counted += sum(isinstance(o, Reply) and not o.counted for o in outcomes)
         return list(outcomes)
 
     def report(self) -> str:
         usage: Usage = self._engine.usage
+        lines = (
+            f"- prompt: {usage.prompt} tokens, {usage.cached} of them kept by the server\n"
+            f"- answer: {usage.completion} tokens, {usage.reasoning} of them thinking\n"
+        )
+        if self._not_counted:
+            lines += f"- not counted by the server: the tokens of {self._not_counted} answers\n"
         return (
             "| stage | ms |\n|---|---:|\n"
             f"| images | {self._prepare_ms:.1f} |\n| server | {self._seconds * 1000:.1f} |\n\n"
             f"- model: {self._choice.model} at {self._engine.server}\n"
             f"- images: {self._engine.images_encoded} sent for {self._asked} requests\n"
-            f"- prompt: {usage.prompt} tokens, {usage.cached} of them kept by the server\n"
-            f"- answer: {usage.completion} tokens, {usage.reasoning} of them thinking\n"
+            f"{lines}"
         )
 
     def close(self) -> None:
