@@ -112,6 +112,13 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         fingerprints=True,
     ),
     NodeRow(
+        node_id="VivaceGenerateText",
+        display_name="Generate Text",
+        module="generate_text",
+        class_name="GenerateText",
+        outputs=("STRING", "STRING", "VIVACE_CHAT", "STRING", "STRING", "STRING"),
+    ),
+    NodeRow(
         node_id="VivaceQwenVLDownload",
         display_name="QwenVL Download",
         module="qwenvl_download",

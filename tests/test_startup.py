@@ -34,6 +34,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes",
         "nodes.api_key",
         "nodes.choices",
+        "nodes.generate_text",
         "nodes.image",
         "nodes.lora",
         "nodes.lora_files",
