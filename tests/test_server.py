@@ -207,7 +207,7 @@ def test_a_text_encoder_goes_through_and_gets_what_a_file_has_for_it(
     path = models / "loras" / "vivace-test-encoder.safetensors"
     tensors = lora_state_dict(LORAS[0])
     tensors |= {f"{stem}.lora_A.weight": torch.ones(2, 64)}
-    save(path, tensors | {f"{stem}.lora_B.weight": torch.ones(256, 2)})
+    save(tensors | {f"{stem}.lora_B.weight": torch.ones(256, 2)}, path)
     try:
         prompt = stack_prompt([{**row(path.name, 0.5), "strength_clip": 0.25}], clip=["clip", 0])
         prompt["clip"] = node("VivaceTestClip")
