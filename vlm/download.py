@@ -56,6 +56,7 @@ def download_model(
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     settings: DownloadSettings | None = None,
+    check: Callable[[Path], CheckedModel] = check_complete,
 ) -> CheckedModel:
     """Download `repo` to `folder` unless it is there already, and check it.
 
@@ -64,6 +65,7 @@ def download_model(
         endpoint: the hub's address; that of huggingface_hub (``HF_ENDPOINT``) unless given.
         on_progress: called after each 64 KiB, and for each file that was there.
         cancelled: asked as often. A hub that says nothing is noticed after the time-out.
+        check: tells whether a folder is complete, and what it holds.
 
     Raises:
         ModelFolderError: the hub cannot be reached or lacks the model, the disk is full, the folder
@@ -73,7 +75,7 @@ def download_model(
     if (folder / MARKER).is_file():
         marker = read_json(folder, MARKER)
         if marker.get("repo") == repo and revision in (marker.get("revision"), marker.get("asked")):
-            return check_complete(folder)
+            return check(folder)
     if folder.exists():
         problem = f"there is a folder already, which is not {repo} at {revision}"
         raise ModelFolderError(folder, problem, "Delete or rename it, or choose another name")
@@ -85,12 +87,12 @@ def download_model(
         sizes = job.run()
         marker = {"repo": repo, "revision": model.revision, "asked": revision, "files": sizes}
         (partial / MARKER).write_text(json.dumps(marker, indent=1), encoding="utf-8")
-        check_complete(partial)
+        check(partial)
         try:
             partial.rename(folder)
         except OSError as error:
             raise _disk_error(folder, error) from None
-    return check_complete(folder)
+    return check(folder)
 
 
 @contextmanager

@@ -65,8 +65,8 @@ def check_model(
             with it.
     """
     folder = _read_generator(path)
-    _check_type(folder, known_types or transformers_types)
-    return _check_files(folder)
+    check_type(folder, known_types or transformers_types)
+    return check_files(folder)
 
 
 def check_complete(path: Path) -> CheckedModel:
@@ -75,7 +75,7 @@ def check_complete(path: Path) -> CheckedModel:
     Raises:
         ModelFolderError: not a text generator, incomplete or damaged.
     """
-    return _check_files(_read_generator(path))
+    return check_files(_read_generator(path))
 
 
 def _read_generator(path: Path) -> ModelFolder:
@@ -93,7 +93,14 @@ def transformers_types() -> Container[str]:
     return CONFIG_MAPPING
 
 
-def _check_type(folder: ModelFolder, known_types: Callable[[], Container[str]]) -> None:
+def check_type(
+    folder: ModelFolder, known_types: Callable[[], Container[str]] = transformers_types
+) -> None:
+    """Check that a model can be loaded by what is installed.
+
+    Raises:
+        ModelFolderError: it needs another version, or code that came with it.
+    """
     if folder.model_type in known_types():
         return
     kind = f"model type '{folder.model_type}'"
@@ -106,7 +113,12 @@ def _check_type(folder: ModelFolder, known_types: Callable[[], Container[str]]) 
     raise ModelFolderError(folder.path, problem, remedy)
 
 
-def _check_files(folder: ModelFolder) -> CheckedModel:
+def check_files(folder: ModelFolder) -> CheckedModel:
+    """Check that all files are there and whole; only the headers of the weights are read.
+
+    Raises:
+        ModelFolderError: incomplete or damaged.
+    """
     path = folder.path
     unfinished = sorted(
         file.relative_to(path).as_posix()

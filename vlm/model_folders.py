@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,19 @@ class FoundModels:
     problems: tuple[ModelFolderError, ...]
 
 
-def find_models(roots: Iterable[str | os.PathLike[str]]) -> FoundModels:
+def find_models(
+    roots: Iterable[str | os.PathLike[str]],
+    read: Callable[[Path, str], ModelFolder | None] | None = None,
+) -> FoundModels:
     """Look for models below each root, up to `MAX_DEPTH` folders deep.
 
     Links are followed, hidden and ``.partial`` folders left out. Of two models of one name the one
     in the earlier root counts. Roots that do not exist hold no models.
+
+    Args:
+        read: tells what a folder with a config holds; `read_model` unless given.
     """
+    read = read or read_model
     models: dict[str, ModelFolder] = {}
     problems: list[ModelFolderError] = []
     for root in roots:
@@ -87,7 +94,7 @@ def find_models(roots: Iterable[str | os.PathLike[str]]) -> FoundModels:
         for folder in _folders_with_config(top, MAX_DEPTH, set()):
             name = folder.relative_to(top).as_posix() if folder != top else top.name
             try:
-                model = read_model(folder, name)
+                model = read(folder, name)
             except ModelFolderError as error:
                 problems.append(error)
                 continue

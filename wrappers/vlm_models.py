@@ -1,149 +1,26 @@
-"""Language models in ComfyUI's memory management: shared, evicted for others, and given back.
-
-A model of transformers is not made of ComfyUI's operations, so it moves as a whole or not at all.
-ComfyUI evicts it like its own models, for others, by *Unload Models*, `/free` or after an
-out-of-memory error.
-"""
+"""The language models of all nodes, in ComfyUI's memory management."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
-from comfy import model_management
-from comfy.model_patcher import ModelPatcher
 
 from ..vlm.load_options import LoadOptions
-from ..vlm.local_model import LocalModel, ModelKey, load_model, model_key
-from ..vlm.model_check import CheckedModel, check_model
+from ..vlm.local_model import LocalModel, load_model, model_key
+from ..vlm.model_check import check_model
+from .whole_model import WholeModelPatcher, WholeModelPool
 
-log = logging.getLogger(__name__)
-
-Dropped = Callable[[LocalModel], None]
-
-# A model that is evicted stays in main memory only where that leaves as much again for others.
-_RAM_FACTOR = 2.0
 # What is in memory beside the files' size while a quantized model is loaded is not known.
 _SHARE_OF_FILES = {"none": 1.0, "8-bit": 0.6, "4-bit": 0.4}
 
 
-class _Holder(torch.nn.Module):
-    """What a patcher holds: it sets attributes that a model of transformers refuses."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network: torch.nn.Module | None = None
-
-
-class WholeModelPatcher(ModelPatcher):
-    """Loads a model, and unloads it, as a whole.
-
-    On unloading, weights go to main memory if they can be moved, if that is another place than
-    where they are, and if there is room; otherwise they are dropped, and read again when needed.
-
-    Attributes:
-        local: the model; None while it is dropped.
-        loads: how often its files were read.
-    """
-
-    def __init__(
-        self,
-        checked: CheckedModel,
-        options: LoadOptions,
-        load_device: torch.device,
-        offload_device: torch.device,
-        on_unload: Dropped,
-    ) -> None:
-        size = int(checked.nbytes * _SHARE_OF_FILES[options.quantization])
-        super().__init__(_Holder(), load_device, offload_device, size=max(size, 1))
-        self.local: LocalModel | None = None
-        self.loads = 0
-        self.path, self._options, self._on_unload = checked.folder.path, options, on_unload
-
-    def load(
-        self,
-        device_to: Any = None,
-        lowvram_model_memory: int = 0,
-        force_patch_weights: bool = False,
-        full_load: bool = False,
-    ) -> None:
-        """Bring all of it to a device, reading the files if it was dropped.
-
-        Raises:
-            ModelFolderError, LoadError, UnsupportedTowerError: as `load_model`.
-        """
-        device = torch.device(device_to if device_to is not None else self.load_device)
-        # ComfyUI runs nodes in inference mode, whose tensors could not be moved outside of it.
-        with torch.inference_mode(False):
-            if self.local is None:
-                self.local = load_model(self.path, self._options)
-                self.model.network = self.local.model
-                self.size = self.local.nbytes
-                self.loads += 1
-            elif self.local.device != device:
-                self.local.to(device)
-        self._loaded_to(device, self.size)
-
-    def partially_load(
-        self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False
-    ) -> int:
-        if self.loaded_size() and self.local is not None:
-            return 0
-        self.load(device_to)
-        return self.size
-
-    def partially_unload(
-        self, device_to: Any, memory_to_free: int = 0, force_patch_weights: bool = False
-    ) -> int:
-        return 0  # so ComfyUI unloads all of it
-
-    def detach(self, unpatch_all: bool = True) -> Any:
-        if unpatch_all and self.local is not None and self.loaded_size():
-            self._unload(self.local)
-        return self.model
-
-    def drop(self) -> None:
-        """Forget the weights."""
-        if self.local is not None:
-            self._on_unload(self.local)
-        self.local = self.model.network = None
-        self._loaded_to(self.offload_device, 0)
-
-    def _unload(self, local: LocalModel) -> None:
-        moves = local.movable and self.offload_device != self.load_device
-        if not moves or psutil.virtual_memory().available < _RAM_FACTOR * self.size:
-            self.drop()
-            return
-        self._on_unload(local)
-        with torch.inference_mode(False):
-            local.to(self.offload_device)
-        self._loaded_to(self.offload_device, 0)
-
-    def _loaded_to(self, device: torch.device, nbytes: int) -> None:
-        self.model.device = device
-        self.model.model_loaded_weight_memory = nbytes
-
-
-class ModelPool:
-    """The models of all nodes: one copy for each `ModelKey`.
-
-    Args:
-        on_unload: is called with a model before its weights leave the device.
-    """
-
-    def __init__(self, on_unload: Dropped) -> None:
-        self.patchers: dict[ModelKey, WholeModelPatcher] = {}
-        self._on_unload = on_unload
-        self._lock = threading.RLock()
+class ModelPool(WholeModelPool[LocalModel]):
+    """Language models: one copy for each `ModelKey`."""
 
     def load(
         self, path: Path, options: LoadOptions, headroom: int
-    ) -> tuple[LocalModel, WholeModelPatcher]:
+    ) -> tuple[LocalModel, WholeModelPatcher[LocalModel]]:
         """Return the model on its device, with room for what it computes.
 
         Args:
@@ -153,39 +30,11 @@ class ModelPool:
             ModelFolderError, LoadError, UnsupportedTowerError: as `load_model`.
         """
         checked = check_model(path)
-        key = model_key(checked, options)
-        with self._lock:
-            patcher = self.patchers.get(key)
-            if patcher is None:
-                self._forget_unloaded()
-                patcher = self.patchers[key] = WholeModelPatcher(
-                    checked,
-                    options,
-                    torch.device(options.device),
-                    model_management.text_encoder_offload_device(),
-                    self._on_unload,
-                )
-            model_management.load_models_gpu(
-                [patcher], memory_required=headroom, force_full_load=True
-            )
-            if patcher.local is None:  # pragma: no cover - load either raises or sets it
-                raise RuntimeError(f"{path}: ComfyUI did not load the model")
-            return patcher.local, patcher
-
-    def drop(self, patcher: WholeModelPatcher) -> None:
-        """Give all memory of a model back."""
-        with self._lock:
-            loaded = model_management.current_loaded_models
-            for index in range(len(loaded) - 1, -1, -1):
-                if loaded[index].model is patcher:
-                    loaded.pop(index).model_unload()
-            patcher.drop()
-            self.patchers = {
-                key: kept for key, kept in self.patchers.items() if kept is not patcher
-            }
-        model_management.soft_empty_cache()
-
-    def _forget_unloaded(self) -> None:
-        """Other models that wait in main memory make room for a new one."""
-        for patcher in [p for p in self.patchers.values() if not p.loaded_size()]:
-            self.drop(patcher)
+        return self.obtain(
+            model_key(checked, options),
+            path,
+            lambda: load_model(path, options),
+            int(checked.nbytes * _SHARE_OF_FILES[options.quantization]),
+            torch.device(options.device),
+            headroom,
+        )
