@@ -8,7 +8,9 @@ from pathlib import Path
 from comfy.model_management import processing_interrupted, throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 
+from ..music.model_folder import check_complete_music, read_music_model
 from ..vlm.download import DownloadCancelledError, Progress, download_model
+from ..vlm.model_check import CheckedModel, check_complete
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -30,13 +32,25 @@ def download(repository: str, revision: str, root: Path) -> tuple[str, str]:
     name = repository.rpartition("/")[2]
     try:
         checked = download_model(
-            repository, root / name, revision, on_progress=show, cancelled=processing_interrupted
+            repository,
+            root / name,
+            revision,
+            on_progress=show,
+            cancelled=processing_interrupted,
+            check=_check,
         )
     except DownloadCancelledError:
         throw_exception_if_processing_interrupted()
         raise
     size = checked.nbytes / 2**30
+    node = "QwenVL" if read_music_model(root / name) is None else "Generate Music"
     return (
         name,
-        f"{name}: {size:.2f} GiB at commit {checked.revision}. Press R to see it in QwenVL.",
+        f"{name}: {size:.2f} GiB at commit {checked.revision}. Press R to see it in {node}.",
     )
+
+
+def _check(path: Path) -> CheckedModel:
+    """Check a folder for the node that it is for."""
+    music = read_music_model(path)
+    return check_complete(path) if music is None else check_complete_music(music)

@@ -110,6 +110,32 @@ class TestClip(io.ComfyNode):
         return io.NodeOutput(small_clip())
 
 
+class TestAudio(io.ComfyNode):
+    """A sine, or audio that no node can use."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="VivaceTestAudio",
+            category="Vivace/Test",
+            inputs=[
+                io.Float.Input("seconds", default=0.5, min=0.0),
+                io.Int.Input("channels", default=1, min=1, max=6),
+                io.Int.Input("sample_rate", default=8000, min=1),
+                io.Boolean.Input("nan", default=False, optional=True),
+            ],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seconds, channels, sample_rate, nan=False):
+        time = torch.arange(round(seconds * sample_rate)) / sample_rate
+        waveform = (0.4 * (2 * torch.pi * 220 * time).sin()).expand(1, channels, -1).clone()
+        if nan:
+            waveform[..., 0] = torch.nan
+        return io.NodeOutput({"waveform": waveform, "sample_rate": sample_rate})
+
+
 class TestMemory(io.ComfyNode):
     """What ComfyUI has loaded, and how many models of transformers are alive."""
 
@@ -204,6 +230,7 @@ NODE_CLASS_MAPPINGS = {
     "VivaceTestCount": TestCount,
     "VivaceTestSmallDevice": TestSmallDevice,
     "VivaceTestClip": TestClip,
+    "VivaceTestAudio": TestAudio,
     "VivaceTestMemory": TestMemory,
     "VivaceTestLoraStack": TestLoraStack,
     "VivaceTestConditioning": TestConditioning,
