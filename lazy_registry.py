@@ -96,6 +96,13 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         outputs=("STRING", "STRING", "STRING"),
     ),
     NodeRow(
+        node_id="VivaceGenerateMusic",
+        display_name="Generate Music",
+        module="generate_music",
+        class_name="GenerateMusic",
+        outputs=("AUDIO", "STRING"),
+    ),
+    NodeRow(
         node_id="VivaceQwenVLBatch",
         display_name="QwenVL Batch",
         module="qwenvl_batch",

@@ -104,7 +104,22 @@ def vlm_models() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(comfyui_folder: Path, models: Path, vlm_models: Path) -> Iterator[ComfyServer]:
+def music_models() -> Path:
+    """A folder with small MusicGen models; one of them is not complete."""
+    from vivace.tests.music.small_music import KINDS, save_model
+
+    folder = OUT / "tests" / "musicgen"
+    shutil.rmtree(folder, ignore_errors=True)
+    for kind in KINDS:
+        save_model(kind, folder / f"small-{kind}")
+    (shutil.copytree(folder / "small-mono", folder / "half") / "model.safetensors").unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(
+    comfyui_folder: Path, models: Path, vlm_models: Path, music_models: Path
+) -> Iterator[ComfyServer]:
     """A real ComfyUI with the pack and the helper nodes, for the whole session."""
     work = WORK / "server"
     shutil.rmtree(work, ignore_errors=True)
@@ -114,7 +129,7 @@ def server(comfyui_folder: Path, models: Path, vlm_models: Path) -> Iterator[Com
         work,
         arguments=["--disable-dynamic-vram"],
         test_nodes=True,
-        model_dirs={"LLM": [vlm_models]},
+        model_dirs={"LLM": [vlm_models], "musicgen": [music_models]},
         log=work / "server.log",
     )
     with running:

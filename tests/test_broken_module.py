@@ -22,7 +22,17 @@ def broken(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
     work = OUT / "tests" / "broken"
     shutil.rmtree(work, ignore_errors=True)
     pack = work / "custom_nodes" / PACK
-    for name in ("nodes", "lora", "migrate", "svdquant", "toolkit", "vlm", "wrappers", "web"):
+    for name in (
+        "nodes",
+        "lora",
+        "migrate",
+        "music",
+        "svdquant",
+        "toolkit",
+        "vlm",
+        "wrappers",
+        "web",
+    ):
         shutil.copytree(ROOT / name, pack / name)
     for file in ROOT.glob("*.py"):
         shutil.copy(file, pack)

@@ -31,10 +31,13 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
     assert own(report["object_info"]) == {
         "lora",
         "lora.rows",
+        "music",
+        "music.model_folder",
         "nodes",
         "nodes.api_key",
         "nodes.choices",
         "nodes.generate_text",
+        "nodes.generate_music",
         "nodes.image",
         "nodes.lora",
         "nodes.lora_files",
@@ -49,6 +52,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.vlm_inputs",
         "nodes.vlm_values",
         "vlm",
+        "vlm.model_check",
         "vlm.model_folders",
         "vlm.preset_prompts",
     }
