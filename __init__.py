@@ -6,7 +6,11 @@ line and the tests can import this package, as `vivace`, where there is no Comfy
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = (
+    False  # importing `typing` would take as long as the rest of the command line's help
+)
+if TYPE_CHECKING:
+    from typing import Any
 
 WEB_DIRECTORY = "./web"
 NODE_CLASS_MAPPINGS: dict[str, type]

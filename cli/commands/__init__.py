@@ -1,0 +1,1 @@
+"""One module for each command: its declaration, and `run`, which imports what it needs."""

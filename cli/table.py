@@ -1,0 +1,43 @@
+"""Every command: the words that call it, its module in `commands`, and what it does in a line."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+COMMANDS = {
+    "config show": ("config_show", "the settings, and where each value comes from"),
+    "completion": ("completion", "a script that completes words in your shell"),
+}
+
+GROUPS = {
+    "config": "the configuration",
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of a command, with its `COMMAND` and `run`."""
+    from importlib import import_module
+
+    return import_module(f".commands.{COMMANDS[name][0]}", __package__)
+
+
+def split(words: list[str]) -> tuple[str, list[str]]:
+    """The longest command or group that the words begin with ("" if none), and the other words."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if len(words) >= count and (name in COMMANDS or name in GROUPS):
+            return name, words[count:]
+    return "", words
+
+
+def members(group: str) -> dict[str, str]:
+    """What may follow a group, or the root (""), with a line on each, in the table's order."""
+    start = f"{group} " if group else ""
+    found: dict[str, str] = {}
+    for name, (_, summary) in COMMANDS.items():
+        if name.startswith(start):
+            word, _, more = name[len(start) :].partition(" ")
+            found[word] = GROUPS[word] if more else summary
+    return found
