@@ -7,11 +7,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 COMMANDS = {
+    "lora inspect": ("lora_inspect", "what LoRA files hold and what would be applied"),
+    "migrate": ("migrate", "workflows made with other packs' nodes, with ours in their place"),
     "config show": ("config_show", "the settings, and where each value comes from"),
     "completion": ("completion", "a script that completes words in your shell"),
 }
 
 GROUPS = {
+    "lora": "LoRA files",
     "config": "the configuration",
 }
 

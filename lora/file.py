@@ -158,7 +158,7 @@ class LoraFile:
             self.bytes_read += sum(tensor.nbytes for tensor in found.values())
             return {n: t if n in on_host else t.to(device) for n, t in found.items()}
         infos = {name: self.header.tensors[name] for name in names}
-        dtypes = {name: dtype for dtype, name in _dtype_names().items()}
+        dtypes = {name: dtype for dtype, name in dtype_names().items()}
         place = torch.device(device)
         result: dict[str, torch.Tensor] = {}
         for run in _runs(infos):
@@ -240,13 +240,14 @@ def _aligned(infos: Iterable[TensorInfo]) -> tuple[list[tuple[int, int]], int]:
 
 
 def _info(tensor: torch.Tensor) -> TensorInfo:
-    dtype = _dtype_names().get(tensor.dtype, str(tensor.dtype))
+    dtype = dtype_names().get(tensor.dtype, str(tensor.dtype))
     if str(tensor.layout) != "torch.strided":
         dtype = str(tensor.layout)
     return TensorInfo(dtype, tuple(tensor.shape), 0, tensor.numel() * tensor.dtype.itemsize)
 
 
-def _dtype_names() -> dict[torch.dtype, str]:
+def dtype_names() -> dict[torch.dtype, str]:
+    """What safetensors calls torch's types."""
     import torch
 
     return {

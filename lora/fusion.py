@@ -117,9 +117,7 @@ def recompress(
     are dropped (at least those below float64 precision). The factors are balanced: both carry the
     square root of the singular values.
     """
-    q_a, r_a = torch.linalg.qr(delta.A.double().T)
-    q_b, r_b = torch.linalg.qr(delta.B.double() * delta.scale)
-    u, values, v = torch.linalg.svd(r_b @ r_a.T)
+    u, values, v = singular(delta)
     noise = torch.finfo(torch.float64).eps * max(delta.shape)
     largest = values[0] if len(values) else values.sum()
     kept = int((values > max(tolerance, noise) * largest).sum())
@@ -128,6 +126,17 @@ def recompress(
     lost = values[kept:].square().sum().sqrt().item()
     root = values[:kept].sqrt()
     wide = torch.promote_types(delta.A.dtype, torch.float32)
-    a = (root[:, None] * (v[:kept] @ q_a.T)).to(wide)
-    b = ((q_b @ u[:, :kept]) * root).to(wide)
+    a = (root[:, None] * v[:kept]).to(wide)
+    b = (u[:, :kept] * root).to(wide)
     return LowRank(a, b), lost / total if total else 0.0
+
+
+def singular(delta: LowRank) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U ``[out, k]``, the singular values ``[k]`` and V ``[k, in]`` of the change, float64.
+
+    From QR of both factors and an SVD of the small core, so that k is at most the rank.
+    """
+    q_a, r_a = torch.linalg.qr(delta.A.double().T)
+    q_b, r_b = torch.linalg.qr(delta.B.double() * delta.scale)
+    u, values, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
+    return q_b @ u, values, v @ q_a.T

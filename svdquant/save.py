@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..lora.file import Stamp
+from ..lora.writer import TensorWriter
 
 # The file that a copy was made of, as far as the file system tells.
 SOURCE = "vivace_source"
-_NAMES = {
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.float32: "F32",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-}
 
 
 def converted_path(path: str | os.PathLike[str]) -> Path:
@@ -42,30 +34,6 @@ def write_converted(
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    entries: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, tensor in state_dict.items():
-        begin, end = end, end + tensor.nbytes
-        entries[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little"))
-            file.write(text)
-            for tensor in state_dict.values():
-                if tensor.numel():
-                    file.write(_bytes(tensor))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().data
+    with TensorWriter(path, state_dict, metadata) as file:
+        for name, tensor in state_dict.items():
+            file.add(name, tensor)

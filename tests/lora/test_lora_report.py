@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.lora_samples import key_cases, lora, named, random, write
-from vivace.lora.__main__ import main
+from vivace.cli.main import main
 from vivace.lora.examine import inspect
 from vivace.lora.report import markdown
 
@@ -87,7 +87,7 @@ def test_json_of_collected_keys(tmp_path: Path, capsys: pytest.CaptureFixture[st
         write(tmp_path / f"{family}.safetensors", {c["key"]: random(2, 2) for c in found})
         for family, found in cases.items()
     ]
-    assert main(["inspect", *map(str, paths), "--json"]) == 0
+    assert main(["lora", "inspect", *map(str, paths), "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     for path, (family, found), result in zip(paths, cases.items(), output, strict=True):
         assert (result["file"], result["architecture"]) == (str(path), family)
@@ -108,7 +108,7 @@ def test_json_of_single_key_files(
     case: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "a.safetensors", {case["key"]: random(2, 2)})
-    assert main(["inspect", str(path), "--json"]) == 0
+    assert main(["lora", "inspect", str(path), "--json"]) == 0
     ((result,),) = (json.loads(capsys.readouterr().out),)
     (entry,) = result["keys"]
     expect = case["expect"]
@@ -121,7 +121,7 @@ def test_json_of_single_key_files(
 def test_broken_files_do_not_stop_the_others(mixed: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"")
-    arguments = ["-m", "vivace.lora", "inspect", str(broken), str(tmp_path / "none"), str(mixed)]
+    arguments = ["-m", "vivace", "lora", "inspect", str(broken), str(tmp_path / "none"), str(mixed)]
     plain = run(*arguments)
     assert plain.returncode == 1
     lines = plain.stdout.splitlines()
@@ -138,14 +138,14 @@ def test_broken_files_do_not_stop_the_others(mixed: Path, tmp_path: Path) -> Non
 
 
 def test_usage_errors() -> None:
-    assert run("-m", "vivace.lora").returncode == 2
-    assert run("-m", "vivace.lora", "inspect").returncode == 2
+    assert run("-m", "vivace", "lora").returncode == 2
+    assert run("-m", "vivace", "lora", "inspect").returncode == 2
 
 
 def test_inspecting_imports_neither_torch_nor_safetensors(mixed: Path) -> None:
     code = (
-        "import sys; from vivace.lora.__main__ import main; import vivace.lora;"
-        f"main(['inspect', {str(mixed)!r}]); dir(vivace.lora.inspect);"
+        "import sys; from vivace.cli.main import main; import vivace.lora;"
+        f"main(['lora', 'inspect', {str(mixed)!r}]); dir(vivace.lora.inspect);"
         "print([m for m in ('torch', 'numpy', 'safetensors') if m in sys.modules])"
     )
     result = run("-c", code)

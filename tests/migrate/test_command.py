@@ -1,4 +1,4 @@
-"""`python -m vivace.migrate`, and workflows in pictures."""
+"""`vivace migrate`, and workflows in pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
-from vivace.migrate.__main__ import main
+from vivace.cli.main import main
 
 GOLDEN = Path(__file__).parent / "golden"
 V3 = json.loads((GOLDEN / "NunchakuQwenImageLoraStackV3.json").read_text())
@@ -35,7 +35,7 @@ def test_without_a_target_nothing_is_written(
     saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = saved.read_bytes()
-    assert main([str(saved)]) == 0
+    assert main(["migrate", str(saved)]) == 0
     assert "2: NunchakuQwenImageLoraStackV3 -> VivaceLoraStack" in capsys.readouterr().out
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
@@ -45,19 +45,19 @@ def test_a_new_file_is_written_and_never_over_another(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new.json"
-    assert main([str(saved), "-o", str(out)]) == 0
+    assert main(["migrate", str(saved), "-o", str(out)]) == 0
     assert json.loads(out.read_text()) == V3["ui"]["after"]
     out.write_text("mine")
-    assert main([str(saved), "-o", str(out)]) == 1
+    assert main(["migrate", str(saved), "-o", str(out)]) == 1
     assert "there already" in capsys.readouterr().out
     assert out.read_text() == "mine"
 
 
 def test_in_place(saved: Path, tmp_path: Path) -> None:
-    assert main([str(saved), "--in-place"]) == 0
+    assert main(["migrate", str(saved), "--in-place"]) == 0
     assert json.loads(saved.read_text()) == V3["ui"]["after"]
     stamp = saved.stat().st_mtime_ns
-    assert main([str(saved), "--in-place"]) == 0
+    assert main(["migrate", str(saved), "--in-place"]) == 0
     assert saved.stat().st_mtime_ns == stamp  # nothing left to replace, nothing written
     assert list(tmp_path.iterdir()) == [saved]
 
@@ -67,7 +67,9 @@ def test_several_files_go_into_a_folder(
 ) -> None:
     shot = picture(tmp_path / "shot.png", workflow=V3["ui"]["before"], prompt={})
     out = tmp_path / "out"
-    status = main([str(saved), str(shot), str(tmp_path / "none.json"), "-o", str(out), "--json"])
+    status = main(
+        ["migrate", str(saved), str(shot), str(tmp_path / "none.json"), "-o", str(out), "--json"]
+    )
     assert status == 1
     first, second, third = json.loads(capsys.readouterr().out)
     assert first["replaced"] == second["replaced"] == V3["ui"]["report"]["replaced"]
@@ -92,7 +94,7 @@ def test_the_prompt_of_a_picture(tmp_path: Path, text: Any, compressed: bool) ->
     file = tmp_path / "shot.png"
     Image.new("RGB", (4, 4)).save(file, pnginfo=info)
     out = tmp_path / "out.json"
-    assert main([str(file), "-o", str(out)]) == 0
+    assert main(["migrate", str(file), "-o", str(out)]) == 0
     assert json.loads(out.read_text()) == V3["prompt"]["after"]
 
 
@@ -110,7 +112,7 @@ def test_what_cannot_be_read_is_said(
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
-    assert main([str(file)]) == 1
+    assert main(["migrate", str(file)]) == 1
     found = capsys.readouterr().out
     assert words in found
     assert str(file) in found
@@ -119,7 +121,7 @@ def test_what_cannot_be_read_is_said(
 def test_a_picture_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shot = picture(tmp_path / "shot.png", workflow=V3["ui"]["before"])
     before = shot.read_bytes()
-    assert main([str(shot), "--in-place"]) == 1
+    assert main(["migrate", str(shot), "--in-place"]) == 1
     assert "-o" in capsys.readouterr().out
     assert shot.read_bytes() == before
 
@@ -127,7 +129,7 @@ def test_a_picture_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_workflow_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file.json"
     file.write_text('{"a": 1}')
-    assert main([str(file)]) == 0
+    assert main(["migrate", str(file)]) == 0
     assert "neither a workflow of the editor nor a prompt" in capsys.readouterr().out
 
 
@@ -139,15 +141,15 @@ def test_files_are_found_below_the_models_folder(tmp_path: Path) -> None:
     manager = json.loads((GOLDEN / "Lora_Loader_LoraManager.json").read_text())
     flow, out = tmp_path / "flow.json", tmp_path / "out.json"
     flow.write_text(json.dumps(manager["prompt"]["before"]))
-    assert main([str(flow), "-o", str(out), "--models", str(tmp_path / "models")]) == 0
+    assert main(["migrate", str(flow), "-o", str(out), "--models", str(tmp_path / "models")]) == 0
     rows = json.loads(out.read_text())["2"]["inputs"]["rows"]
     assert rows[0]["lora"] == "style/vivace-demo-peft.safetensors"
 
 
 def test_the_command_imports_the_standard_library_only() -> None:
     code = (
-        "import sys, runpy; sys.argv = ['migrate', '--help']\n"
-        "try: runpy.run_module('vivace.migrate', run_name='__main__')\n"
+        "import sys, runpy; sys.argv = ['vivace', 'migrate', '--help']\n"
+        "try: runpy.run_module('vivace', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "names = {name.partition('.')[0] for name in sys.modules} - {'vivace'}\n"
         "print(sorted(names & {'torch', 'numpy', 'PIL', 'aiohttp', 'transformers', 'comfy'}))"
