@@ -8,6 +8,11 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "lora inspect": ("lora_inspect", "what LoRA files hold and what would be applied"),
+    "lora merge": ("lora_merge", "several LoRAs, each at its strength, as one file"),
+    "lora convert": ("lora_convert", "a LoRA under the names that another program reads"),
+    "lora resize": ("lora_resize", "a LoRA of lower rank, with the least error"),
+    "lora extract": ("lora_extract", "the difference of two checkpoints as a LoRA"),
+    "lora check": ("lora_check", "broken files, duplicates and wrong models in a folder"),
     "migrate": ("migrate", "workflows made with other packs' nodes, with ours in their place"),
     "config show": ("config_show", "the settings, and where each value comes from"),
     "completion": ("completion", "a script that completes words in your shell"),

@@ -125,7 +125,9 @@ def test_the_names_of_each_style(tmp_path: Path) -> None:
 def test_every_family_keeps_its_change(tmp_path: Path, style: str) -> None:
     b = "transformer_blocks.0"
     f32 = torch.float32
-    tensors = named(f"{b}.attn.to_q", loha(H, H, f32)) | named(f"{b}.attn.to_k", lora_mid(H, H, f32))
+    tensors = named(f"{b}.attn.to_q", loha(H, H, f32)) | named(
+        f"{b}.attn.to_k", lora_mid(H, H, f32)
+    )
     tensors |= named(f"{b}.attn.to_v", lora(H, H, f32)) | named("img_in", diff(H, 16, f32))
     tensors |= {f"{b}.attn.to_out.0.lokr_w1": random(4, 4)}
     tensors |= {f"{b}.attn.to_out.0.lokr_w2": random(8, 8)}
@@ -249,7 +251,7 @@ def test_loras_of_two_models_are_not_merged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("model", TINY, ids=lambda model: model.name)
 def test_every_module_has_names_that_are_read_as_it(style: str, model: object) -> None:
-    from vivace.lora.naming import find, split_suffix, spellings
+    from vivace.lora.naming import find, spellings, split_suffix
     from vivace.lora_tools.styles import names, parts
 
     assert model in (QWEN, Z_IMAGE)
