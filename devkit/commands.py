@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-from . import startup as startup_report
 from .comfyui import ensure_comfyui
 from .environment import ensure_environment
 from .layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
@@ -84,12 +82,11 @@ def test(arguments: Namespace, extra: list[str]) -> int:
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
     _, python, comfyui = _prepare(arguments, quiet=arguments.json)
-    pack = Path(arguments.pack).expanduser().resolve() if arguments.pack else ROOT
-    if not (pack / "__init__.py").is_file():
-        raise DevError(f"{pack} is not a custom node folder: it has no __init__.py.")
-    report = startup_report.measure(python, comfyui, pack)
-    print(json.dumps(report, indent=2) if arguments.json else startup_report.as_text(report))
-    return 1 if report["broken_budgets"] else 0
+    command = [str(python), "-m", "vivace", "startup", "--comfyui", str(comfyui)]
+    command += ["--python", str(python), *(["--json"] if arguments.json else [])]
+    if arguments.pack:
+        command.append(str(Path(arguments.pack).expanduser().resolve()))
+    return subprocess.run(command, env=child_environment(), check=False).returncode
 
 
 def _prepare(arguments: Namespace, quiet: bool = False) -> tuple[ComfyRelease, Path, Path]:

@@ -14,9 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .layout import OUT, ROOT, DevError, child_environment
 from .probe import MARK
-from .server import ComfyServer
+from .server import ProfilerError, arguments, check_folders, environment, free_port
+
+OURS = Path(__file__).resolve().parent.parent
 
 # A pack that keeps to these is not felt at start-up. Counts, except for the one figure that
 # ComfyUI itself prints with one decimal.
@@ -43,27 +44,31 @@ OUR_PROMPT = {
 _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|(\s+)(\S+)")
 
 
-def measure(python: Path, comfyui: Path, pack: Path) -> dict[str, Any]:
+def measure(python: Path, comfyui: Path, pack: Path, work: Path) -> dict[str, Any]:
     """Start a real ComfyUI with the pack, and import the pack in a bare interpreter.
 
     Args:
         python: the environment's Python.
         comfyui: the ComfyUI folder.
-        pack: the custom node folder to measure.
+        pack: the custom node folder to measure, without links in its path.
+        work: a folder for what the server writes, and for its log.
 
     Returns:
         The report, ready for JSON; `broken_budgets` lists what is over budget.
 
     Raises:
-        DevError: ComfyUI did not start, or never loaded the pack.
+        ProfilerError: a folder is not what it should be, ComfyUI did not start, or it never loaded
+            the pack.
     """
-    work = OUT / "startup"
-    ours = pack == ROOT
+    check_folders(comfyui, pack)
+    ours = pack == OURS
     raw, log = _run_probe(python, comfyui, pack, work, OUR_PROMPT if ours else None)
     folder = raw["folders"].get(os.path.realpath(pack))
     if folder is None or "error" in raw:
         reason = raw.get("error") or "ComfyUI did not load it."
-        raise DevError(f"{pack} could not be measured: {reason}\nThe log is {work / 'probe.log'}")
+        raise ProfilerError(
+            f"{pack} could not be measured: {reason}", "The end of the log:\n" + log[-3000:]
+        )
     loaded = set(folder["modules"])
     report: dict[str, Any] = {
         "pack": str(pack),
@@ -75,7 +80,7 @@ def measure(python: Path, comfyui: Path, pack: Path) -> dict[str, Any]:
             **_sort(folder["modules"], pack, comfyui),
             "heaviest": _heaviest(log, loaded),
         },
-        "bare_interpreter": _bare_import(python, pack),
+        "bare_interpreter": _bare_import(python, pack, work),
     }
     for name in ("object_info", "execution"):
         if name in raw:
@@ -121,34 +126,25 @@ def as_text(report: dict[str, Any]) -> str:
 def _run_probe(
     python: Path, comfyui: Path, pack: Path, work: Path, prompt: dict[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    linked = any(entry.resolve() == pack for entry in (comfyui / "custom_nodes").iterdir())
-    model_dirs: dict[str, list[Path]] = {} if linked else {"custom_nodes": [pack.parent]}
-    server = ComfyServer(python, comfyui, work, model_dirs=model_dirs, log=work / "probe.log")
-    # Other packs would blur the figures: what they import first is free for those that follow.
-    server_arguments = server.command()
-    server_arguments += ["--disable-all-custom-nodes", "--whitelist-custom-nodes"]
-    server_arguments += [entry.name for entry in _entries(comfyui, pack, linked)]
+    port = free_port()
+    server_arguments = arguments(comfyui, pack, work, port)
     result = work / "result.json"
     result.unlink(missing_ok=True)
     request = work / "request.json"
-    request.write_text(json.dumps({"url": server.url, "prompt": prompt, "result": str(result)}))
+    request.write_text(
+        json.dumps({"url": f"http://127.0.0.1:{port}", "prompt": prompt, "result": str(result)})
+    )
     probe = Path(__file__).with_name("probe.py")
     command = [str(python), "-X", "importtime", str(probe), str(request), *server_arguments]
     log = work / "probe.log"
     with log.open("wb") as output:
         subprocess.run(
-            command, cwd=comfyui, env=child_environment(), stdout=output, stderr=output, check=False
+            command, cwd=comfyui, env=environment(), stdout=output, stderr=output, check=False
         )
     text = log.read_text(errors="replace")
     if not result.exists():
-        raise DevError("ComfyUI did not start; the end of its log:\n" + text[-3000:])
+        raise ProfilerError("ComfyUI did not start", "The end of its log:\n" + text[-3000:])
     return json.loads(result.read_text()), text
-
-
-def _entries(comfyui: Path, pack: Path, linked: bool) -> list[Path]:
-    if not linked:
-        return [pack]
-    return [entry for entry in (comfyui / "custom_nodes").iterdir() if entry.resolve() == pack]
 
 
 def _sort(modules: dict[str, str | None], pack: Path, comfyui: Path) -> dict[str, Any]:
@@ -195,7 +191,7 @@ def _printed_seconds(log: str, pack: Path) -> float | None:
     return None
 
 
-def _bare_import(python: Path, pack: Path) -> dict[str, Any]:
+def _bare_import(python: Path, pack: Path, work: Path) -> dict[str, Any]:
     """Import the pack's `__init__.py` without ComfyUI, as its tools and tests do."""
     code = (
         "import importlib.util, json, sys, time\n"
@@ -209,7 +205,7 @@ def _bare_import(python: Path, pack: Path) -> dict[str, Any]:
     )
     command = [str(python), "-c", code, str(pack / "__init__.py"), str(pack)]
     finished = subprocess.run(
-        command, cwd=OUT, env=child_environment(), capture_output=True, text=True, check=False
+        command, cwd=work, env=environment(), capture_output=True, text=True, check=False
     )
     if finished.returncode != 0:
         return {"error": finished.stderr.strip().splitlines()[-1]}

@@ -1,0 +1,1 @@
+"""What a node pack costs when ComfyUI starts. The standard library only."""
