@@ -15,7 +15,6 @@ COMMANDS = {
     "lora check": ("lora_check", "broken files, duplicates and wrong models in a folder"),
     "migrate": ("migrate", "workflows made with other packs' nodes, with ours in their place"),
     "startup": ("startup", "what a node pack costs when ComfyUI starts"),
-    "doctor": ("doctor", "what is wrong with this installation, and the remedy"),
     "config show": ("config_show", "the settings, and where each value comes from"),
     "completion": ("completion", "a script that completes words in your shell"),
 }

@@ -27,6 +27,8 @@ COMMAND = Command(
 
 def run(values: Values, out: Output) -> int:
     """Measure the packs, one after the other."""
+    import os
+    import shutil
     import sys
     import tempfile
     from pathlib import Path
@@ -40,7 +42,9 @@ def run(values: Values, out: Output) -> int:
             "Give --comfyui, set VIVACE_COMFYUI, or write 'comfyui:' into the configuration file",
         )
     comfyui = values.comfyui.absolute()
-    python = Path(values.python or find_python(comfyui) or sys.executable)
+    python = str(values.python or find_python(comfyui) or sys.executable)
+    # Not resolved: the Python of an environment is a link, and known by where it lies.
+    python = Path(os.path.abspath(shutil.which(python) or python))  # noqa: PTH100
     reports = []
     for pack in values.packs or [OURS]:
         out.note(f"Starting ComfyUI with {pack} ...")
