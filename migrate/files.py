@@ -18,14 +18,18 @@ _LORA_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 _REMEDY = "Save it from ComfyUI again, or export the workflow as JSON"
 
 
-def read_workflow(path: Path) -> dict[str, Any]:
+def read_workflow(path: Path, keys: tuple[str, ...] = ("workflow", "prompt")) -> dict[str, Any]:
     """A workflow from a JSON file, or from a PNG with one in its text.
+
+    Args:
+        path: the file.
+        keys: which of a picture's texts to take, the first that it has.
 
     Raises:
         JsonFileError: there is none, or it cannot be read.
     """
     if is_picture(path):
-        return _from_picture(path)
+        return _from_picture(path, keys)
     found = read_object(path)
     if found is None:
         raise JsonFileError(path, "there is no such file", "Check the name")
@@ -58,14 +62,14 @@ def files_here(models: Path) -> Known:
     return Known(loras, found)
 
 
-def _from_picture(path: Path) -> dict[str, Any]:
+def _from_picture(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         texts = dict(_texts(path.read_bytes()))
     except OSError as error:
         raise JsonFileError(path, f"cannot be read ({error.strerror})", "Check it") from None
     except (struct.error, ValueError, zlib.error):
         raise JsonFileError(path, "a damaged PNG", _REMEDY) from None
-    for key in ("workflow", "prompt"):
+    for key in keys:
         if key not in texts:
             continue
         try:
