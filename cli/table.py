@@ -15,6 +15,7 @@ COMMANDS = {
     "lora check": ("lora_check", "broken files, duplicates and wrong models in a folder"),
     "migrate": ("migrate", "workflows made with other packs' nodes, with ours in their place"),
     "startup": ("startup", "what a node pack costs when ComfyUI starts"),
+    "run": ("run", "run a workflow on a server, with other values, and fetch what it makes"),
     "config show": ("config_show", "the settings, and where each value comes from"),
     "completion": ("completion", "a script that completes words in your shell"),
 }
