@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
-from support.graphs import node
+from support.graphs import free, node
 from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 from vivace.tests.music.small_music import RATE
 
@@ -51,15 +51,10 @@ def heard(client: ComfyClient, outputs: dict[str, Any], name: str = "heard") -> 
 
 @pytest.fixture
 def memory(client: ComfyClient) -> Any:
-    def look(**inputs: Any) -> dict[str, list[str]]:
-        return client.run({"memory": node("VivaceTestMemory", **inputs)})["memory"]
+    def look() -> dict[str, list[str]]:
+        return client.run({"memory": node("VivaceTestMemory")})["memory"]
 
     return look
-
-
-def free(client: ComfyClient) -> None:
-    client.post("/free", {"unload_models": True, "free_memory": True})
-    time.sleep(1.5)  # the queue looks at the flags once a second, and before each prompt
 
 
 def test_models_are_offered(client: ComfyClient) -> None:
@@ -112,7 +107,7 @@ def test_a_long_piece_has_windows(client: ComfyClient) -> None:
 
 
 def test_nodes_share_one_copy_which_is_given_back(client: ComfyClient, memory: Any) -> None:
-    free(client)
+    free(client, unload_models=True, free_memory=True)
     prompt = graph(seed=8)
     prompt["more"] = music(seed=9, continue_from=["music", 0])
     prompt["more_heard"] = node("PreviewAudio", audio=["more", 0])
@@ -121,13 +116,12 @@ def test_nodes_share_one_copy_which_is_given_back(client: ComfyClient, memory: A
     assert seen["loaded"] == ["WholeModelPatcher"]
     assert seen["alive"] == ["MusicgenForConditionalGeneration"]
     first = heard(client, client.run(graph(seed=10)))
-    assert memory(evict=True).get("alive", []) == []
     client.run(graph(seed=11, prompt="other"))  # so that ComfyUI does not keep the output
-    free(client)
+    free(client, unload_models=True, free_memory=True)
     assert memory().get("alive", []) == []
     again = heard(client, client.run(graph(seed=10)))
     assert np.array_equal(first[0][1], again[0][1])
-    free(client)
+    free(client, unload_models=True, free_memory=True)
     client.run(graph(seed=12, keep_loaded=False))
     assert memory().get("alive", []) == []
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.graphs import node
+from support.graphs import free, node
 from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 from vivace.devkit.demo.models import MODEL_FILE
 from vivace.devkit.demo.workflow import Run, build
@@ -71,12 +71,6 @@ def memory(client: ComfyClient) -> Any:
 @pytest.fixture
 def fresh(client: ComfyClient) -> None:
     client.run({"cache": node("VivaceQwenVLCache", action="clear memory and disk")})
-
-
-def free(client: ComfyClient, **flags: bool) -> None:
-    client.post("/free", flags)
-    # The server looks at the flags once it has run what it finds in the queue.
-    client.run({"memory": node("VivaceTestMemory")})
 
 
 @pytest.mark.usefixtures("fresh")

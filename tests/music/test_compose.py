@@ -217,7 +217,7 @@ def test_a_melody_goes_on_in_further_windows(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Melody, "chroma", seen)
     up = torch.cat([tone(0.5, pitch) for pitch in (200.0, 300.0, 450.0, 675.0)], -1)
-    make("melody", LONG, melody=Audio(up, RATE), overlap=1.0)
+    make("melody", 2 * LONG, melody=Audio(up, RATE), overlap=1.0)
     assert len(times) > 2
     assert times == sorted(set(times))
     assert times[0] == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vivace.devkit.client import Prompt
+from vivace.devkit.client import ComfyClient, Prompt
 from vivace.devkit.demo.models import MODEL_FILE
 
 PEFT, KOHYA = "vivace-demo-peft.safetensors", "vivace-demo-kohya.safetensors"
@@ -35,3 +35,10 @@ def loader_prompt(lora: Any, strength: Any) -> Prompt:
 def row(lora: str, strength: float = 1.0, on: bool = True) -> dict[str, Any]:
     """One row of a stack."""
     return {"on": on, "lora": lora, "strength": strength}
+
+
+def free(client: ComfyClient, **flags: bool) -> None:
+    """Have the server free what the flags of `POST /free` name, and wait for it."""
+    client.post("/free", flags)
+    # The server looks at the flags once it has run what it finds in the queue.
+    client.run({"memory": node("VivaceTestMemory")})
