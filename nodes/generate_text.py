@@ -234,7 +234,6 @@ def _price_input(name: str, what: str) -> Any:
 
 
 def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
-    from ..toolkit.json_schema import JsonSchema
     from ..vlm.json_answer import JsonForm
 
     chosen = given(answer_format)
@@ -243,6 +242,8 @@ def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
         return None
     schema = None
     if kind == SCHEMA:
+        from ..toolkit.json_schema import JsonSchema
+
         try:
             content = json.loads(chosen.get("schema", ""))
         except (ValueError, RecursionError) as error:

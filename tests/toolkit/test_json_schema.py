@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -36,24 +37,22 @@ def test_what_fits_has_no_fault(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ([], "$ is not an object"),
-        ({}, "$ lacks the property 'name'"),
-        ({"name": ""}, "$.name has 0 characters, and must have at least 1"),
-        ({"name": "x", "age": True}, "$.age is not an integer"),
-        ({"name": "x", "age": 150}, "$.age is 150, and must be below 150"),
-        ({"name": "x", "age": -1}, "$.age is -1, and must be at least 0"),
-        ({"name": "x", "tags": ["a", "c"]}, '$.tags[1] is none of "a", "b"'),
-        ({"name": "x", "tags": ["a", "a"]}, "$.tags has equal items"),
-        ({"name": "x", "to do": 1}, "$ has the property 'to do', which the schema does not allow"),
-        (
-            {"name": "x", "next": {"name": 5}},
-            "$.next fits none of the anyOf schemas ($.next is not null; "
-            "or $.next.name is not a string)",
-        ),
+        ([], "$: [] is not of type 'object'"),
+        ({}, "$: 'name' is a required property"),
+        ({"name": ""}, "$.name: '' should be non-empty"),
+        ({"name": "x", "age": True}, "$.age: True is not of type 'integer'"),
+        ({"name": "x", "age": -1}, "$.age: -1 is less than the minimum of 0"),
+        ({"name": "x", "tags": ["a", "c"]}, "$.tags[1]: 'c' is not one of ['a', 'b']"),
+        ({"name": "x", "next": {"name": 5}}, "$.next.name: 5 is not of type 'string'"),
+        ({"name": "x", "to do": 1}, "$: Additional properties are not allowed"),
     ],
 )
 def test_a_fault_names_the_place(value: Any, fault: str) -> None:
-    assert JsonSchema(PERSON).fault(value) == fault
+    assert str(JsonSchema(PERSON).fault(value)).startswith(fault)
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    assert len(str(JsonSchema({"type": "integer"}).fault("x" * 10_000))) < 400
 
 
 @pytest.mark.parametrize(
@@ -75,6 +74,20 @@ def test_a_fault_names_the_place(value: Any, fault: str) -> None:
         ({"not": {"type": "string"}}, [1], ["x"]),
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"const": 1}}}, [1], [2]),
         ({"properties": {"a": True, "b": False}}, [{"a": 1}, 5], [{"b": 1}]),
+        ({"contains": {"const": 1}, "minContains": 2}, [[1, 1]], [[1], [2, 2]]),
+        ({"if": {"type": "string"}, "then": {"minLength": 2}}, [1, "ab"], ["a"]),
+        ({"dependentRequired": {"a": ["b"]}}, [{"a": 1, "b": 1}, {}], [{"a": 1}]),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "const": 1}, [1], [2]),
+        (
+            {
+                "$id": "http://127.0.0.1:9/x",
+                "items": {"$ref": "#/$defs/a"},
+                "$defs": {"a": {"const": 1}},
+            },
+            [[1]],
+            [[2]],
+        ),
+        ({"items": {"$ref": "#a"}, "$defs": {"x": {"$anchor": "a", "const": 1}}}, [[1]], [[2]]),
         ({"exclusiveMinimum": 0, "title": "t", "format": "email"}, [0.1], [0]),
     ],
 )
@@ -87,21 +100,26 @@ def test_each_keyword(schema: dict[str, Any], good: list[Any], bad: list[Any]) -
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"pattern": "a+"}, "'pattern', which is not checked here"),
-        ({"properties": {"a": {"typo": 1}}}, "#/properties/a has the keyword 'typo'"),
-        ({"type": "text"}, "'text', none of"),
-        ({"items": 5}, "#/items is not a schema"),
-        ({"properties": []}, "#/properties is not an object"),
-        ({"anyOf": {}}, "#/anyOf is not an array"),
-        ({"required": [1]}, "not an array of names"),
-        ({"minLength": -1}, "not a count"),
-        ({"minimum": "1"}, "not a number of use"),
-        ({"multipleOf": 0}, "not a number of use"),
-        ({"$ref": "http://127.0.0.1/x"}, "does not refer to a place"),
-        ({"$ref": "#anchor"}, "does not refer to a place"),
-        ({"$ref": "#/$defs/none"}, "which is not in the schema"),
-        ({"$ref": "#/default", "default": {"type": "nothing"}}, "none of"),
-        ({"$ref": "#/default", "default": 5}, "which is not a schema"),
+        ({"pattern": "a+"}, "the keyword 'pattern' is not checked here"),
+        ({"items": {"patternProperties": {"a": {}}}}, "'patternProperties' is not checked here"),
+        ({"properties": {"a": {"typo": 1}}}, "the keyword 'typo' is not checked"),
+        ({"type": "text"}, "$.type: 'text' is not valid"),
+        ({"items": 5}, "$.items: 5 is not of type"),
+        ({"properties": []}, "$.properties: [] is not of type 'object'"),
+        ({"anyOf": {}}, "$.anyOf: {} is not of type 'array'"),
+        ({"required": [1]}, "$.required[0]: 1 is not of type 'string'"),
+        ({"minLength": -1}, "$.minLength: -1 is less than the minimum of 0"),
+        ({"minimum": "1"}, "$.minimum: '1' is not of type 'number'"),
+        ({"multipleOf": 0}, "$.multipleOf: 0 is less than or equal to"),
+        ({"$ref": "http://127.0.0.1:9/x"}, "Nothing is fetched"),
+        ({"$ref": "file:///etc/hostname"}, "Nothing is fetched"),
+        ({"$dynamicRef": "http://127.0.0.1:9/x"}, "Nothing is fetched"),
+        ({"$ref": "#anchor"}, "'#anchor' is not in the schema"),
+        ({"$ref": "#/$defs/none"}, "'#/$defs/none' is not in the schema"),
+        ({"$ref": "#/anyOf/x", "anyOf": [True]}, "'#/anyOf/x' is not in the schema"),
+        ({"$ref": "#/default", "default": {"typo": "nothing"}}, "'typo' is not checked"),
+        ({"$ref": "#/default", "default": 5}, "'#/default' is not a schema"),
+        ({"items": {"$schema": "https://json-schema.org/draft/2020-12/schema"}}, "'$schema'"),
     ],
 )
 def test_schemas_of_no_use_are_refused(schema: dict[str, Any], message: str) -> None:
@@ -117,7 +135,7 @@ def test_schemas_without_end_are_stopped() -> None:
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} if n < 40 else {"const": 1}
         for n in range(41)
     }
-    with pytest.raises(SchemaError, match="more than 1000000 checks"):
+    with pytest.raises(SchemaError, match="more than 20000 references"):
         JsonSchema({"$ref": "#/$defs/d0", "$defs": doubling}).fault(1)
     deep: Any = {}
     for _ in range(3000):
@@ -127,3 +145,9 @@ def test_schemas_without_end_are_stopped() -> None:
     value = json.loads("[" * 900 + "]" * 900)
     with pytest.raises(SchemaError, match="deeply"):
         JsonSchema({"items": {"$ref": "#"}}).fault(value)
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'jsonschema>=4\.18'"):
+        JsonSchema({})

@@ -48,8 +48,8 @@ def test_json_alone_or_in_one_block(text: str) -> None:
         ('{"n": NaN}', "NaN is not JSON"),
         ('{"n": 1e999}', "too large"),
         ("[" * 100_000, "nested too deeply"),
-        ("[1]", "$ is not an object"),
-        ('{"n": "x"}', "$.n is not an integer"),
+        ("[1]", "$: [1] is not of type 'object'"),
+        ('{"n": "x"}', "$.n: 'x' is not of type 'integer'"),
     ],
 )
 def test_everything_else_is_not(text: str, message: str) -> None:
@@ -73,7 +73,7 @@ def test_a_wrong_answer_is_asked_for_again_with_the_place() -> None:
     assert first.history == history
     assert second.history is not None
     assert [m.text for m in second.history[2:]] == [first.text, '{"n": "x"}']
-    assert "$.n is not an integer" in second.text
+    assert "$.n: 'x' is not of type 'integer'" in second.text
     assert second.json_schema is not None
 
 
