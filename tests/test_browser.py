@@ -343,6 +343,53 @@ def test_advanced_inputs_are_folded_away(editor: Page) -> None:
     assert {"engine.dtype", "system_prompt"} <= inputs.keys()  # hidden or not, they are sent
 
 
+def test_a_node_keeps_its_size_through_files_and_folding(editor: Page) -> None:
+    open_prompt(editor, ask({"engine": "local", "model": "small-qwen3_vl"}))
+    find = "app.graph.nodes.find(n => n.comfyClass === 'VivaceQwenVL')"
+    size = f"() => [...{find}.size]"
+    editor.evaluate(f"() => {find}.setSize([520, 900])")
+    load(editor, json.loads(json.dumps(editor.evaluate("() => app.graph.serialize()"))))
+    assert editor.evaluate(size) == [520, 900]
+    editor.evaluate(f"() => {find}.toggleAdvanced()")
+    assert editor.evaluate(size)[1] > 900
+    opened = editor.evaluate(size)
+    load(editor, json.loads(json.dumps(editor.evaluate("() => app.graph.serialize()"))))
+    assert editor.evaluate(size) == opened
+    editor.evaluate(f"() => {find}.toggleAdvanced()")
+    assert editor.evaluate(size) == [520, 900]
+
+
+def test_text_goes_to_the_node_that_it_is_of(editor: Page) -> None:
+    """Nodes in a subgraph may have the ids of others outside."""
+    open_prompt(editor, {"1": node("VivaceQwenVL", prompt="one")})
+    editor.evaluate(
+        """() => {
+            app.graph.convertToSubgraph(new Set([...app.graph.nodes]));
+            const outer = LiteGraph.createNode("VivaceQwenVL");
+            const inner = app.rootGraph.nodes[0].subgraph.nodes[0];
+            outer.id = inner.id;
+            app.rootGraph.add(outer);
+            const text = node => node.widgets.find(w => w.name === "live_text").element.innerText;
+            window.vivaceTexts = () => [outer, inner].map(text);
+        }"""
+    )
+    send = """id => {
+        const detail = { node: id, answer: `for ${id}`, thinking: "" };
+        app.api.dispatchEvent(new CustomEvent("vivace.text", { detail }));
+        return window.vivaceTexts();
+    }"""
+    inner, host = editor.evaluate(
+        "() => [app.rootGraph.nodes[0].subgraph.nodes[0].id, app.rootGraph.nodes[0].id].map(String)"
+    )
+    path = f"{host}:{inner}"
+    first = editor.evaluate(send, path)
+    assert f"for {path}" not in first[0]
+    assert f"for {path}" in first[1]
+    second = editor.evaluate(send, inner)
+    assert f"for {inner}" in second[0]
+    assert f"for {path}" in second[1]
+
+
 def test_nodes_are_shown_in_the_language_of_the_editor_and_have_help(
     browser: Browser, server: ComfyServer
 ) -> None:
