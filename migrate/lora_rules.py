@@ -44,6 +44,8 @@ _ROW = Widget("row", lambda value: is_record(value) or value in (None, ""))
 _IGNORED = frozenset({"cpu_offload", "save_precompiled_lora", "lora_count_menu", "toggle_all"})
 
 _MODEL = Field("model", "model", lambda value, _: value)
+_CLIP = Field("clip", "clip", lambda value, _: value)
+_WITH_CLIP = {0: 0, 1: 5}
 _OLD_SLOTS = Layout((_COUNT_MENU, _COUNT, _OFFLOAD, _AWQ, _SAVE), (_NAME, _STRENGTH))
 _SWITCHED = (_ENABLED, _NAME, _STRENGTH)
 _TOGGLE = switch("toggle_all")
@@ -119,9 +121,9 @@ LORA_RULES = (
         ("Power Lora Loader (rgthree)",),
         "VivaceLoraStack",
         (Layout((), (_ROW,)),),
-        (_MODEL,),
+        (_MODEL, _CLIP),
         ignored=frozenset({"PowerLoraLoaderHeaderWidget", "divider", "\u2795 Add Lora"}),
-        passes={1: "clip"},
+        outputs=_WITH_CLIP,
         finish=power_rows,
         own=row_inputs,
         for_any_model=True,
@@ -134,9 +136,9 @@ LORA_RULES = (
                 (Widget("meta", is_record, optional=True), text("text"), Widget("loras", is_list))
             ),
         ),
-        (_MODEL,),
+        (_MODEL, _CLIP),
         ignored=frozenset({"text", "meta"}),
-        passes={1: "clip"},
+        outputs=_WITH_CLIP,
         finish=manager_rows,
         own=lambda name: name == "loras",
         for_any_model=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .rules import NewNode, NotMigratable, OldNode, as_number, find_name, shown
@@ -66,14 +66,10 @@ def nunchaku_rows(old: OldNode, new: NewNode) -> None:
 
 
 def power_rows(old: OldNode, new: NewNode) -> None:
-    """Rows `{on, lora, strength, strengthTwo}`."""
+    """Rows `{on, lora, strength, strengthTwo}`, of which the second is for the text encoder."""
     rows = list(_records("lora", "on", old))
-    for place, name, strength, on in rows:
-        second = old.values[place].get("strengthTwo")
-        if on and "clip" in old.linked and is_number(second) and second != strength:
-            new.notes.append(f"strengthTwo = {second} of {shown(name)} has no counterpart")
-    _enter(rows, old, new)
-    _say_clip(old, new)
+    seconds = {place: old.values[place].get("strengthTwo") for place, *_ in rows}
+    _enter(rows, old, new, seconds)
 
 
 def manager_rows(old: OldNode, new: NewNode) -> None:
@@ -83,25 +79,21 @@ def manager_rows(old: OldNode, new: NewNode) -> None:
         found = found["__value__"]
     if not is_list(found):
         raise NotMigratable(f"loras is {shown(found)}, not a list")
-    rows = []
+    rows, seconds = [], {}
     for index, row in enumerate(found):
         if not is_record(row) or not isinstance(row.get("name"), str):
             raise NotMigratable(f"loras[{index}] is {shown(row)}, not a LoRA with a name")
         name = row["name"]
         if not name.lower().endswith((".safetensors", ".ckpt", ".pt", ".bin")):
             name += ".safetensors"
-        strength = _parsed(row.get("strength", 1.0))
-        clip = _parsed(row.get("clipStrength", strength))
-        on = row.get("active") is True
-        if on and "clip" in old.linked and clip != strength:
-            new.notes.append(f"clipStrength = {shown(clip)} of {shown(name)} has no counterpart")
-        rows.append((f"loras[{index}]", name, strength, on))
-    _enter(rows, old, new)
+        place = f"loras[{index}]"
+        rows.append((place, name, _parsed(row.get("strength", 1.0)), row.get("active") is True))
+        seconds[place] = _parsed(row.get("clipStrength"))
+    _enter(rows, old, new, seconds)
     if rows and not old.known.loras:
         new.notes.append("its LoRAs were saved without folder and suffix; look them over")
     if "lora_stack" in old.linked:
         new.links["lora_stack"] = "lora_stack"
-    _say_clip(old, new)
 
 
 def _parsed(value: Any) -> Any:
@@ -112,12 +104,13 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-def _say_clip(old: OldNode, new: NewNode) -> None:
-    if "clip" in old.linked and any(row["on"] for row in new.values["rows"]):
-        new.notes.append("the LoRAs change the diffusion model only, no longer the text encoder")
-
-
-def _enter(rows: Iterable[tuple[str, Any, Any, bool]], old: OldNode, new: NewNode) -> None:
+def _enter(
+    rows: Iterable[tuple[str, Any, Any, bool]],
+    old: OldNode,
+    new: NewNode,
+    seconds: Mapping[str, Any] | None = None,
+) -> None:
+    """Rows as (place, name, strength, on), and by place the strengths for the text encoder."""
     found = []
     for place, name, strength, on in rows:
         if name in (None, "", "None"):
@@ -128,7 +121,16 @@ def _enter(rows: Iterable[tuple[str, Any, Any, bool]], old: OldNode, new: NewNod
             raise NotMigratable(f"the strength of {place} is {shown(strength)}, not a number")
         inside = as_number(-LIMIT, LIMIT)(strength, new.notes)
         lora = find_name(name, old.known.loras, new.notes)
-        found.append({"on": on, "lora": lora, "strength": inside})
+        row = {"on": on, "lora": lora, "strength": inside}
+        second = (seconds or {}).get(place)
+        if second is not None:
+            if not is_number(second):
+                raise NotMigratable(
+                    f"the text encoder strength of {place} is {shown(second)}, not a number"
+                )
+            clip = as_number(-LIMIT, LIMIT)(second, new.notes)
+            row |= {"strength_clip": clip} if clip != inside else {}
+        found.append(row)
     new.values["rows"] = found
     if old.values.get("apply_awq_mod") is False and any(row["on"] for row in found):
         new.notes.append("apply_awq_mod was off; ours applies modulation layers as well, exactly")

@@ -167,3 +167,52 @@ def test_a_subgraph_with_its_inputs_and_shown_widgets() -> None:
     assert 3 not in [link["id"] for link in found["links"]]
     kept = after["nodes"][0]["properties"]["proxyWidgets"]
     assert kept == [["7", "lora"], ["1", "unet_name"]]
+
+
+@pytest.mark.parametrize("form", ["ui", "prompt"])
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        (POWER, {"on": True, "lora": "a.safetensors", "strength": 0.8, "strengthTwo": 0.3}),
+        (MANAGER, {"active": True, "name": "a", "strength": "0.8", "clipStrength": "0.3"}),
+    ],
+)
+def test_text_encoders_are_changed_by_ours_too(form: str, name: str, row: dict[str, Any]) -> None:
+    workflow = before(name, form)
+    if name == POWER:
+        rows: Any = {"lora_1": row} if form == "prompt" else [row]
+    else:
+        rows = {"loras": {"__value__": [row]}} if form == "prompt" else ["", [row]]
+    if form == "prompt":
+        inputs = workflow["2"]["inputs"]
+        workflow["2"]["inputs"] = {"model": inputs["model"], "clip": inputs["clip"], "text": ""}
+        workflow["2"]["inputs"] |= rows
+    else:
+        node(workflow)["widgets_values"] = rows
+    after, report = migrate_workflow(workflow)
+    assert len(report.replaced) == 1
+    assert not any("encoder" in note for note in report.replaced[0].notes)
+    wanted = {"on": True, "lora": "a.safetensors", "strength": 0.8, "strength_clip": 0.3}
+    if form == "prompt":
+        assert after["2"]["inputs"]["rows"] == [wanted]
+        assert after["2"]["inputs"]["clip"] == workflow["2"]["inputs"]["clip"]
+        users = [
+            part["inputs"]["clip"]
+            for id_, part in after.items()
+            if id_ != "2" and "clip" in part["inputs"]
+        ]
+        assert users == [["2", 5]]
+        return
+    assert node(after)["widgets_values"][0] == [wanted]
+    (fed,) = (item["link"] for item in node(after)["inputs"] if item["name"] == "clip")
+    ends = {link[0]: link[1:5] for link in after["links"]}
+    assert ends[fed][2] == 2
+    (used,) = node(after)["outputs"][5]["links"]
+    assert ends[used][:2] == [2, 5]
+
+
+def test_a_text_encoder_strength_that_is_no_number_keeps_the_node() -> None:
+    workflow = before(POWER)
+    row = {"on": True, "lora": "a.safetensors", "strength": 0.8, "strengthTwo": "much"}
+    node(workflow)["widgets_values"] = [row]
+    stays(workflow, "the text encoder strength of row_1 is 'much', not a number")
