@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .comfyui import ensure_comfyui
 from .environment import ensure_environment
-from .layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
+from .layout import DEV, NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
 from .server import ComfyServer, has_gpu
 from .web_checks import ensure_web_tools, eslint_command, tsc_command
 
@@ -67,6 +67,7 @@ def test(arguments: Namespace, extra: list[str]) -> int:
             [str(python), "-m", "ruff", "check", "."],
             [str(python), "-m", "ruff", "format", "--check", "."],
             [str(python), "-m", "pyright"],
+            [str(python.with_name("lint-imports")), "--cache-dir", str(DEV / "cache" / "imports")],
             [*eslint_command(python), "web"],
             tsc_command(python),
         ]
