@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -28,11 +29,28 @@ FRAMES = 20
 PROMPT = "slow piano with rain"
 
 
-def stock(kind: str, steps: int, guidance: float, **inputs: Any) -> torch.Tensor:
-    text = tokenizer()(PROMPT, return_tensors="pt")
+def stock(
+    kind: str, steps: int, guidance: float, prompt: str = PROMPT, **inputs: Any
+) -> torch.Tensor:
+    text = tokenizer()(prompt, return_tensors="pt")
     settings = {"do_sample": False, "max_length": steps, "guidance_scale": guidance}
     given = {"input_ids": text.input_ids, "attention_mask": text.attention_mask, **inputs}
     return stock_model(kind).generate(**given, **settings)
+
+
+@functools.cache
+def hears_text(kind: str) -> bool:
+    """Whether transformers' generate passes the text on: with melody models, 4.57 does not.
+
+    It takes the empty cache that it makes for the sign that the text has been read.
+    """
+    one, other = (stock(kind, steps(kind), 1.0, prompt) for prompt in (PROMPT, "drums"))
+    return not torch.equal(one, other)
+
+
+def require_text(kind: str) -> None:
+    if not hears_text(kind):
+        pytest.skip(f"this transformers does not read the text of {kind} models")
 
 
 def ours(kind: str, known: torch.Tensor, guidance: float, melody: Any = None) -> torch.Tensor:
@@ -57,6 +75,7 @@ def steps(kind: str) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_text_makes_the_same_sound(kind: str, guidance: float) -> None:
+    require_text(kind)
     codes = ours(kind, nothing(kind), guidance)
     assert codes.shape == (1, music_model(kind).codebooks, FRAMES)
     assert int(codes.min()) >= 0
@@ -68,6 +87,7 @@ def test_text_makes_the_same_sound(kind: str, guidance: float) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_going_on_from_codes_is_the_same(kind: str) -> None:
+    require_text(kind)
     known = encode(music_model(kind), tone(0.1, channels=music_model(kind).channels))
     assert known.shape[-1] == 5
     assert known.unique().numel() > 4
@@ -78,6 +98,7 @@ def test_going_on_from_codes_is_the_same(kind: str) -> None:
 
 
 def test_a_melody_is_heard_the_same() -> None:
+    require_text("melody")
     sound = tone(1.5, 330.0)
     features = feature_extractor("melody")(sound[:, 0], sampling_rate=RATE, return_tensors="pt")
     wanted = stock("melody", steps("melody"), 3.0, input_features=features.input_features)
