@@ -45,12 +45,18 @@ ERROR = Option(
 STATUS = "a file could not be read, used or written; nothing was written."
 
 
-def target(values: Values) -> Path:
-    """The file to write, which is not there, or may be replaced.
+def target(values: Values, *sources: Path) -> Path:
+    """The file to write, which is not there, or may be replaced. Call it before torch is imported.
+
+    Args:
+        sources: files that have to be there.
 
     Raises:
-        CliError: it may not, or its folder is missing.
+        CliError: one is not; the file may not be written; or its folder is missing.
     """
+    for source in sources:
+        if not source.exists():
+            raise CliError(f"There is no file {source}", "Check the name")
     path: Path = values.output
     if path.suffix != ".safetensors":
         raise CliError(f"{path} has no name for a LoRA", "End it in .safetensors")
@@ -106,5 +112,5 @@ def _line(made: Made) -> str:
     else:
         parts.append(f"relative error {made.error:.2g}")
     if made.worst is not None:
-        parts.append(f"at most {made.worst[1]:.2g}, in {made.worst[0]}")
+        parts.append(f"the largest of a module {made.worst[1]:.2g}, in {made.worst[0]}")
     return ", ".join(parts)

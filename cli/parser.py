@@ -113,7 +113,8 @@ def _place(arguments: Sequence[Argument], plain: list[str], remedy: str) -> dict
     placed: dict[str, list[str]] = {}
     for index, argument in enumerate(arguments):
         behind = sum(other.count in "1+" for other in arguments[index + 1 :])
-        free = max(0, len(plain) - behind)
+        # Too few words are the first ones, so that what is missing is the last.
+        free = max(0, min(len(plain), 1) if argument.count in "1+" else 0, len(plain) - behind)
         taken = min(free, 1) if argument.count in "1?" else free
         if taken == 0 and argument.count in "1+":
             raise UsageError(f"{argument.metavar} is missing", remedy)

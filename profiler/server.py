@@ -29,6 +29,13 @@ def find_python(comfyui: Path) -> Path | None:
     return None
 
 
+def comfyui_around(pack: Path) -> Path | None:
+    """The ComfyUI among whose custom nodes a pack lies, links not followed; None if in none."""
+    comfyui = pack.parent.parent
+    inside = pack.parent.name == "custom_nodes" and (comfyui / "main.py").is_file()
+    return comfyui if inside else None
+
+
 def check_folders(comfyui: Path, pack: Path) -> None:
     """Raise unless one is ComfyUI and the other a node pack.
 

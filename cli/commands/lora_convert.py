@@ -31,12 +31,14 @@ COMMAND = Command(
 
 def run(values: Values, out: Output) -> int:
     """Convert the file."""
-    from ...lora_tools.make import make
     from ..lora_output import show, target, torch_options
+
+    path = target(values, values.file)
+    from ...lora_tools.make import make
 
     made = make(
         [(values.file, 1.0)],
-        target(values),
+        path,
         tool="convert",
         style=values.format,
         partial=values.partial,

@@ -40,12 +40,13 @@ COMMAND = Command(
 
 def run(values: Values, out: Output) -> int:
     """Extract the LoRA."""
+    from ..lora_output import limit, show, target, torch_options
+
+    path = target(values, values.tuned, values.base)
     from ...lora_tools.checkpoint import Checkpoint
     from ...lora_tools.extract import extract
     from ...lora_tools.shrink import Limit
-    from ..lora_output import limit, show, target, torch_options
 
-    path = target(values)
     with (
         Checkpoint(values.tuned) as tuned,
         Checkpoint(values.base) as base,

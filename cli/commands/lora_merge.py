@@ -42,10 +42,11 @@ COMMAND = Command(
 def run(values: Values, out: Output) -> int:
     """Merge the files."""
     sources = [source(word) for word in values.loras]
-    from ...lora_tools.make import make
     from ..lora_output import limit, show, target, torch_options
 
-    path = target(values)
+    path = target(values, *(path for path, _ in sources))
+    from ...lora_tools.make import make
+
     with out.progress("merging", 1.0) as step:
         made = make(
             sources,

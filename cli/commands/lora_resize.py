@@ -28,10 +28,11 @@ def run(values: Values, out: Output) -> int:
     """Resize the file."""
     if values.rank is None and values.error is None:
         raise UsageError("Neither --rank nor --error is given", "See 'vivace lora resize --help'")
-    from ...lora_tools.make import make
     from ..lora_output import limit, show, target, torch_options
 
-    path = target(values)
+    path = target(values, values.file)
+    from ...lora_tools.make import make
+
     with out.progress("resizing", 1.0) as step:
         made = make(
             [(values.file, 1.0)],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "Starts ComfyUI on the CPU with one pack at a time, opens the editor's list of nodes, and tells"
     " what was imported, whose it is, and what took long. Nothing is written into ComfyUI's"
-    " folder.",
+    " folder. Without --comfyui it is the ComfyUI that this pack lies in.",
     [
         Argument(
             "packs", folder(), "folders of node packs, installed or not (else this one)", count="*"
@@ -33,15 +33,16 @@ def run(values: Values, out: Output) -> int:
     import tempfile
     from pathlib import Path
 
-    from ...profiler.server import find_python
+    from ...profiler.server import comfyui_around, find_python
     from ...profiler.startup import OURS, as_text, measure
 
-    if values.comfyui is None:
+    found = values.comfyui or comfyui_around(Path(__file__).absolute().parents[2])
+    if found is None:
         raise UsageError(
             "It is not known where ComfyUI is",
             "Give --comfyui, set VIVACE_COMFYUI, or write 'comfyui:' into the configuration file",
         )
-    comfyui = values.comfyui.absolute()
+    comfyui = found.absolute()
     python = str(values.python or find_python(comfyui) or sys.executable)
     # Not resolved: the Python of an environment is a link, and known by where it lies.
     python = Path(os.path.abspath(shutil.which(python) or python))  # noqa: PTH100

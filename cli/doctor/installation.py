@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ...profiler.server import find_python
+from ...profiler.server import comfyui_around, find_python
 from .finding import BROKEN, WARNING, Finding
 from .version_numbers import at_least
 
@@ -40,7 +40,7 @@ def find_installation(
         findings: gets what is wrong.
     """
     named = folder is not None
-    folder = folder.absolute() if folder is not None else _around(_PACK)
+    folder = folder.absolute() if folder is not None else comfyui_around(_PACK)
     if folder is None:
         problem = "It is not known where ComfyUI is, so only this Python was looked at"
         findings.append(Finding(WARNING, "versions", problem, _NAME_IT))
@@ -54,12 +54,6 @@ def find_installation(
         problem = f"ComfyUI {version} is too old for this pack, which needs {OLDEST_COMFYUI}"
         findings.append(Finding(BROKEN, "versions", problem, "Update ComfyUI"))
     return Installation(folder, version, str(found))
-
-
-def _around(pack: Path) -> Path | None:
-    comfyui = pack.parent.parent
-    inside = pack.parent.name == "custom_nodes" and (comfyui / "main.py").is_file()
-    return comfyui if inside else None
 
 
 def _version(folder: Path) -> str:
