@@ -207,7 +207,7 @@ def test_the_editor_runs_and_plays_it(editor: Page, renderer: str) -> None:
     editor.evaluate("() => app.queuePrompt(0)")
     # In one go: the player may be made anew.
     lasts = editor.wait_for_function(
-        "() => [...document.querySelectorAll('audio')].map(one => one.duration).find(s => s > 0.39)",
+        "() => [...document.querySelectorAll('audio')].map(a => a.duration).find(s => s > 0.39)",
         timeout=60_000,
     ).json_value()
     assert lasts == pytest.approx(0.4, abs=1e-3)
