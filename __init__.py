@@ -6,9 +6,7 @@ line and the tests can import this package, as `vivace`, where there is no Comfy
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # importing `typing` would take as long as the rest of the command line's help
-)
+TYPE_CHECKING = False  # `typing` takes as long to import as all else of the command line's help
 if TYPE_CHECKING:
     from typing import Any
 

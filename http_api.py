@@ -4,11 +4,10 @@ ComfyUI takes every list in a prompt for a link `[node id, output index]` and re
 before a node sees them; its editor therefore sends `{"__value__": [...]}`. A prompt written by
 hand, or copied from `/history`, has the bare list. A prompt handler wraps those, for our nodes.
 
-Nodes of packs that are not installed are replaced by `missing_nodes.py`. It is imported when a
-prompt or workflow has an unknown node, or the editor asks for node replacements; `lora_routes.py`
-and `prompt_routes.py` when one of their routes is first called; `nodes/settings.py` when the editor
-changes a setting; `key_guard.py` when a prompt names an API key; `prompt_queue.py` when one has a
-Prompt Manager.
+The rest is in `routes/`, whose modules are imported when they are first needed: those of routes
+when one is called, `missing_nodes.py` when a prompt or workflow has an unknown node or the editor
+asks for node replacements, `key_guard.py` when a prompt names an API key, `prompt_queue.py` when
+one has a Prompt Manager. `nodes/settings.py` is imported when the editor changes a setting.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from typing import Any
 
 # Method, path, module and function.
 ROUTES = (
-    ("GET", "/vivace/loras", "lora_routes", "get_loras"),
-    ("GET", "/vivace/lora/info", "lora_routes", "get_info"),
-    ("GET", "/vivace/lora/preview", "lora_routes", "get_preview"),
-    ("GET", "/vivace/stacks", "lora_routes", "get_stacks"),
-    ("PUT", "/vivace/stacks/{name}", "lora_routes", "put_stack"),
-    ("DELETE", "/vivace/stacks/{name}", "lora_routes", "delete_stack"),
-    ("GET", "/vivace/prompts", "prompt_routes", "get_prompts"),
-    ("GET", "/vivace/prompts/{name:.+}", "prompt_routes", "get_prompt"),
-    ("PUT", "/vivace/prompts/{name:.+}", "prompt_routes", "put_prompt"),
-    ("PATCH", "/vivace/prompts/{name:.+}", "prompt_routes", "rename_prompt"),
-    ("DELETE", "/vivace/prompts/{name:.+}", "prompt_routes", "delete_prompt"),
-    ("GET", "/vivace/prompt_history", "prompt_routes", "get_history"),
-    ("DELETE", "/vivace/prompt_history", "prompt_routes", "delete_history"),
-    ("GET", "/vivace/prompt_bundle", "prompt_routes", "export_prompts"),
-    ("POST", "/vivace/prompt_bundle", "prompt_routes", "import_prompts"),
+    ("GET", "/vivace/loras", "loras", "get_loras"),
+    ("GET", "/vivace/lora/info", "loras", "get_info"),
+    ("GET", "/vivace/lora/preview", "loras", "get_preview"),
+    ("GET", "/vivace/stacks", "loras", "get_stacks"),
+    ("PUT", "/vivace/stacks/{name}", "loras", "put_stack"),
+    ("DELETE", "/vivace/stacks/{name}", "loras", "delete_stack"),
+    ("GET", "/vivace/prompts", "prompts", "get_prompts"),
+    ("GET", "/vivace/prompts/{name:.+}", "prompts", "get_prompt"),
+    ("PUT", "/vivace/prompts/{name:.+}", "prompts", "put_prompt"),
+    ("PATCH", "/vivace/prompts/{name:.+}", "prompts", "rename_prompt"),
+    ("DELETE", "/vivace/prompts/{name:.+}", "prompts", "delete_prompt"),
+    ("GET", "/vivace/prompt_history", "prompts", "get_history"),
+    ("DELETE", "/vivace/prompt_history", "prompts", "delete_history"),
+    ("GET", "/vivace/prompt_bundle", "prompts", "export_prompts"),
+    ("POST", "/vivace/prompt_bundle", "prompts", "import_prompts"),
 )
 
 # Inputs that name an API key, where people paste the key itself.
@@ -67,7 +66,7 @@ def _add_routes(server: Any) -> None:
 
 def _on_use(module: str, function: str) -> Callable[[Any], Awaitable[Any]]:
     async def handler(request: Any) -> Any:
-        routes = importlib.import_module(f".{module}", __package__)
+        routes = importlib.import_module(f".routes.{module}", __package__)
         return await getattr(routes, function)(request)
 
     return handler
@@ -86,7 +85,7 @@ def replace_missing(request: Any) -> Any:
         return request
     types = [node.get("class_type") for node in prompt.values() if isinstance(node, dict)]
     if any(isinstance(name, str) and name not in NODE_CLASS_MAPPINGS for name in types):
-        from . import missing_nodes
+        from .routes import missing_nodes
 
         request["prompt"] = missing_nodes.migrate(prompt)[0]
     return request
@@ -97,14 +96,14 @@ def _add_replacements(server: Any) -> None:
 
     @server.routes.post("/vivace/migrate")
     async def migrate(request: web.Request) -> web.Response:
-        from . import missing_nodes
+        from .routes import missing_nodes
 
         return await missing_nodes.respond(request)
 
     @web.middleware
     async def register_replacements(request: web.Request, handler: Any) -> Any:
         if request.path.endswith("/node_replacements"):
-            from . import missing_nodes
+            from .routes import missing_nodes
 
             missing_nodes.register(server)
         return await handler(request)
@@ -151,7 +150,7 @@ def guard_keys(request: Any, node_ids: Collection[str]) -> Any:
         and (name.rpartition(".")[2] in KEY_INPUTS or class_type == KEY_NODE)
     ]
     if any(values):
-        from .key_guard import remove_keys
+        from .routes.key_guard import remove_keys
 
         remove_keys(request, values)
     return request
@@ -161,7 +160,7 @@ def complete_prompts(request: Any, node_ids: Collection[str]) -> Any:
     """Complete the Prompt Manager nodes in the body of a `POST /prompt`."""
     nodes = [inputs for kind, inputs in _nodes_of(request, node_ids) if kind == PROMPT_NODE]
     if nodes:
-        from .prompt_queue import complete
+        from .routes.prompt_queue import complete
 
         complete(nodes, _user.get())
     return request

@@ -24,6 +24,7 @@ def broken(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
     pack = work / "custom_nodes" / PACK
     for name in (
         "nodes",
+        "routes",
         "lora",
         "migrate",
         "music",

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .toolkit.json_files import JsonFileError
+from ..toolkit.json_files import JsonFileError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -14,18 +14,18 @@ from typing import Any, get_args
 
 from aiohttp import web
 
-from .nodes.prompt_manager import FOLDER
-from .route_answers import RefusedError, answers, read_json, user_folder
-from .toolkit.json_files import MAX_BYTES, JsonFileError
-from .toolkit.prompt_bundle import Existing, bundle_of, import_bundle
-from .toolkit.prompt_library import (
+from ..nodes.prompt_manager import FOLDER
+from ..toolkit.json_files import MAX_BYTES, JsonFileError
+from ..toolkit.prompt_bundle import Existing, bundle_of, import_bundle
+from ..toolkit.prompt_library import (
     NoSuchPromptError,
     PromptConflictError,
     PromptLibrary,
     PromptLibraryError,
     prompt_from_json,
 )
-from .toolkit.prompt_names import PromptNameError, check_name
+from ..toolkit.prompt_names import PromptNameError, check_name
+from .answers import RefusedError, answers, read_json, user_folder
 
 MAX_PROMPT_BYTES = 2**20
 _answers = answers(

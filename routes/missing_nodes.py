@@ -13,8 +13,8 @@ from aiohttp import web
 
 import nodes
 
-from .migrate import Known, MigrationReport, migrate_workflow
-from .migrate.table import RULES
+from ..migrate import Known, MigrationReport, migrate_workflow
+from ..migrate.table import RULES
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ REPLACEABLE = ("NunchakuQwenImageLoraLoader", "BlankImage", "CheckImageEmpty")
 
 def migrate(workflow: dict[str, Any]) -> tuple[dict[str, Any], MigrationReport]:
     """Replace what is not installed; the log tells about each node."""
-    from .nodes.vlm_values import model_names
+    from ..nodes.vlm_values import model_names
 
     known = Known(
         folder_paths.get_filename_list("loras"),

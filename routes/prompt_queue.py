@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .nodes.prompt_manager import DEFAULT_USER, USER, library_path
-from .toolkit.prompt_library import PromptLibrary
+from ..nodes.prompt_manager import DEFAULT_USER, USER, library_path
+from ..toolkit.prompt_library import PromptLibrary
 
 
 def complete(nodes: Iterable[dict[str, Any]], user: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
-from .lora.errors import LoraError
-from .lora.rows import RowError, parse_rows
-from .nodes import lora_files
-from .route_answers import RefusedError, answers, read_json, user_folder
-from .toolkit.stack_presets import NoSuchStackError, StackPresetError, StackPresets
+from ..lora.errors import LoraError
+from ..lora.rows import RowError, parse_rows
+from ..nodes import lora_files
+from ..toolkit.stack_presets import NoSuchStackError, StackPresetError, StackPresets
+from .answers import RefusedError, answers, read_json, user_folder
 
 FOLDER = "vivace/stacks"  # below the folder of a ComfyUI user
 _IMAGE_TYPES = {".jpg": "image/jpeg"}  # of others the type is the ending
@@ -40,7 +40,7 @@ async def get_info(request: web.Request) -> web.StreamResponse:
 @_answers
 async def get_preview(request: web.Request) -> web.StreamResponse:
     """The preview image of the LoRA `?name=`."""
-    from .lora.sidecars import find_preview
+    from ..lora.sidecars import find_preview
 
     name, path = await _lora(request)
     preview = await asyncio.to_thread(find_preview, path)
@@ -95,7 +95,7 @@ async def _lora(request: web.Request) -> tuple[str, Path]:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    from .lora.info import lora_info
+    from ..lora.info import lora_info
 
     return lora_info(path).as_dict()
 
