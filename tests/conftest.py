@@ -19,7 +19,8 @@ from vivace.devkit.layout import MODELS, OUT
 from vivace.devkit.server import ComfyServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Error, Page
+    from playwright.sync_api import Browser, Page
+    from support.console import Console
     from support.lora_editor import Library, Stack
 
 # How long an example takes says something about the machine, not about the code.
@@ -146,7 +147,8 @@ def client(server: ComfyServer) -> ComfyClient:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
-    from support.editor import FLAGS, find_browser
+    from support.editor import find_browser
+    from vivace.devkit.browser import FLAGS
 
     program = find_browser()
     with sync_playwright() as playwright:
@@ -166,25 +168,22 @@ def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
 
 
 @pytest.fixture
-def editor(page: Page) -> Iterator[Page]:
-    """The editor with an empty graph; script errors of ours fail the test."""
-    errors: list[str] = []
+def console(page: Page) -> Iterator[Console]:
+    """What the editor's console says during a test; errors and warnings of ours fail it."""
+    from support.console import Console
 
-    def on_error(error: Error) -> None:
-        errors.append(f"{error} {error.stack}")
+    watched = Console(page)
+    yield watched
+    watched.close()
+    assert watched.ours == []
 
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            errors.append(f"{message.text} {message.location}")
 
-    page.on("pageerror", on_error)
-    page.on("console", on_console)
+@pytest.fixture
+def editor(page: Page, console: Console) -> Iterator[Page]:
+    """The editor with an empty graph."""
     page.evaluate("() => app.graph.clear()")
     yield page
     page.keyboard.press("Escape")
-    page.remove_listener("pageerror", on_error)
-    page.remove_listener("console", on_console)
-    assert [error for error in errors if "extensions/comfyui-vivace" in error.lower()] == []
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,45 @@
+"""The editor in a Chromium that is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from .client import ComfyClient
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def browser_program() -> str | None:
+    """The program that `VIVACE_BROWSER` names, or a Chromium on the path; None without either."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+    return os.environ.get("VIVACE_BROWSER") or next(filter(None, map(shutil.which, names)), None)
+
+
+def open_editor(
+    browser: Browser, url: str, language: str = "en", size: tuple[int, int] = (1500, 900)
+) -> Page:
+    """A new page with the editor, with our nodes registered.
+
+    Args:
+        browser: a running one.
+        url: of ComfyUI.
+        language: of the editor; the server keeps it.
+        size: width and height of the window in pixels.
+    """
+    # Without this, a new user is shown the templates before the graph.
+    settings = {"Comfy.TutorialCompleted": True, "Comfy.Locale": language}
+    ComfyClient(url).post("/settings", settings)
+    opened = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    opened.goto(url)
+    opened.wait_for_function(
+        "() => window.app?.graph && !!window.LiteGraph?.registered_node_types.VivaceLoraStack",
+        timeout=90_000,
+    )
+    # The editor opens its first workflow a moment after it has registered the nodes.
+    opened.wait_for_function("() => app.graph.nodes.length > 0")
+    return opened
