@@ -62,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
     )
 
+    pictures = command("pictures", "shoot the pictures of nodes and example workflows anew")
+    pictures.add_argument(
+        "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"
+    )
+
     startup = command("startup", "measure what a node pack costs when ComfyUI starts")
     startup.add_argument("--pack", metavar="FOLDER", help="any custom node folder (default: ours)")
     startup.add_argument("--json", action="store_true", help="for machines")

@@ -80,6 +80,14 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     return 0
 
 
+def pictures(arguments: Namespace, extra: list[str]) -> int:
+    """Shoot nodes for their help pages, and examples for the template browser."""
+    _, python, comfyui = _prepare(arguments)
+    command = [str(python), "-m", "vivace.devkit.pictures", "--comfyui", str(comfyui)]
+    command += arguments.names
+    return subprocess.run(command, cwd=ROOT, env=child_environment(), check=False).returncode
+
+
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
     _, python, comfyui = _prepare(arguments, quiet=arguments.json)
