@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 import vivace
+from PIL import Image
 from vivace.devkit.client import ComfyClient
+from vivace.devkit.layout import PACK_NAME
+from vivace.devkit.pictures.image_files import NODE_BYTES
 
 ROOT = Path(vivace.__file__ or "").parent
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es", "ru")
@@ -123,6 +127,39 @@ def test_every_node_has_a_page_with_all_its_inputs_and_outputs(schemas: dict[str
         assert sorted(first_cells(found["Inputs"])) == sorted(inputs_of(schema)), node_id
         names = [output.display_name for output in schema.outputs]
         assert first_cells(found["Outputs"]) == names, node_id
+
+
+def test_every_page_has_a_picture_of_its_node(client: ComfyClient, schemas: dict[str, Any]) -> None:
+    folder = ROOT / "web" / "docs" / "images"
+    assert {path.stem for path in folder.iterdir()} == schemas.keys()
+    for node_id, schema in schemas.items():
+        introduction = page_of(node_id).split("\n## ")[0]
+        assert f"![The node {schema.display_name}](images/{node_id}.png)" in introduction, node_id
+        picture = folder / f"{node_id}.png"
+        assert picture.stat().st_size < NODE_BYTES
+        with Image.open(picture) as image:
+            assert image.format == "PNG"
+        served = client.get(f"/extensions/{PACK_NAME}/docs/images/{node_id}.png")
+        assert served == picture.read_bytes()
+
+
+def test_pages_and_examples_are_published() -> None:
+    """`.comfyignore` says what the registry's archive leaves out, in the patterns of git."""
+    command = ["git", "-c", f"core.excludesFile={ROOT / '.comfyignore'}", "check-ignore"]
+    folders = ("web", "locales", "example_workflows", "docs")
+    paths = [path for name in folders for path in (ROOT / name).rglob("*")]
+    files = [path.relative_to(ROOT).as_posix() for path in paths]
+    found = subprocess.run(
+        [*command, "--no-index", "--stdin"],
+        cwd=ROOT,
+        input="\n".join(files),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    left_out = found.stdout.splitlines()
+    assert "docs/qwenvl.md" in left_out
+    assert [name for name in left_out if not name.startswith("docs/")] == []
 
 
 def test_nodes_that_pages_point_to_exist(schemas: dict[str, Any]) -> None:
