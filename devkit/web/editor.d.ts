@@ -29,6 +29,8 @@ declare namespace Editor {
     /** In CSS pixels at zoom 1. */
     getMinHeight?(): number;
     getMaxHeight?(): number | undefined;
+    /** Whether the canvas leaves it out where text is too small to read; true unless given. */
+    hideOnZoom?: boolean;
   }
 
   /** The lists that our nodes return as `ui`. */

@@ -30,6 +30,7 @@ export function addRowsWidget(node, name, store) {
     },
     getMinHeight: height,
     getMaxHeight: height,
+    hideOnZoom: false, // rows are read and switched from afar, too
   });
   const keep = () => {
     if (store) store.set(stack.value);
