@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from support.editor import load, open_editor, shoot
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.server import ComfyServer
 
+GOLDEN = Path(__file__).parent / "migrate" / "golden"
 NEW = {
     "Vivace.LoRA.Mode": "branch",
     "Vivace.QwenVL.ImageQuality": "fast",
@@ -21,6 +24,7 @@ USUAL = {
     "Vivace.QwenVL.ImageQuality": "balanced",
     "Vivace.General.OpenReports": False,
     "Vivace.General.LogDetail": "normal",
+    "Vivace.Workflow.ReplaceMissing": True,
 }
 CHOOSE = """async values => {
     const { setting } = app.extensionManager;
@@ -65,6 +69,34 @@ def test_new_nodes_begin_with_the_settings(usual: Page) -> None:
     load(usual, saved)  # saved ones keep theirs
     assert [values(usual, name, "mode") for name in nodes[:2]] == [["auto"]] * 2
     assert [values(usual, name, "image_quality") for name in nodes[2:]] == [["balanced"]] * 2
+
+
+@pytest.mark.parametrize("name", ["Power_Lora_Loader_rgthree", "BlankImage", "QwenVL"])
+def test_other_packs_nodes_stay_where_that_is_switched_off(usual: Page, name: str) -> None:
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())["ui"]
+    asked: list[str] = []
+    note = lambda request: asked.append(request.url)  # noqa: E731
+    usual.on("request", note)
+    for switched_on in (False, True):
+        usual.evaluate(CHOOSE, {"Vivace.Workflow.ReplaceMissing": switched_on})
+        load(usual, golden["before"])
+        saved = usual.evaluate("() => app.graph.serialize()")
+        wanted = golden["after" if switched_on else "before"]
+        assert {id_: node["type"] for id_, node in by_id(saved).items()} == {
+            id_: node["type"] for id_, node in by_id(wanted).items()
+        }
+        found, expected = (by_id(graph)[2] for graph in (saved, wanted))
+        count = len(expected["widgets_values"])
+        assert found["widgets_values"][:count] == expected["widgets_values"]
+        assert sorted(link[1:5] for link in saved["links"]) == sorted(
+            link[1:5] for link in wanted["links"]
+        )
+        assert any("/vivace/migrate" in url for url in asked) is switched_on
+    usual.remove_listener("request", note)
+
+
+def by_id(workflow: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    return {node["id"]: node for node in workflow["nodes"]}
 
 
 def test_the_dialog_sets_them(usual: Page, client: ComfyClient) -> None:
