@@ -16,7 +16,7 @@ declare namespace Editor {
     hidden?: boolean;
     /** Whether the value is saved with the workflow; the option of this name is for prompts. */
     serialize?: boolean;
-    callback?(value: unknown): void;
+    callback?(value: unknown, ...more: unknown[]): void;
     /** The value for a prompt and for the workflow that is kept with it. */
     serializeValue?(): unknown;
     onRemove?(): void;
@@ -37,6 +37,8 @@ declare namespace Editor {
   type NodeResult = { text?: string[]; thinking?: string[]; report?: string[] } | null;
 
   interface Input {
+    name?: string;
+    link?: number | null;
     /** Where the value of a promoted widget is kept. */
     widgetId?: string;
     /** The promoted widget. */
@@ -64,6 +66,7 @@ declare namespace Editor {
     setDirtyCanvas(foreground: boolean, background?: boolean): void;
     toggleAdvanced(): void;
     onAdded?: unknown;
+    onConnectionsChange?(...change: unknown[]): void;
     onConfigure?(saved: unknown): void;
     onRemoved?: unknown;
     onResize?: unknown;
