@@ -40,13 +40,17 @@ _answers = answers(
 
 @_answers
 async def get_prompts(request: web.Request) -> web.StreamResponse:
-    """`{"prompts": {name: prompt}, "problems": [...]}`; problems are files that were left out."""
+    """`{"prompts": {name: prompt}, "revisions": {name: revision}, "problems": [...]}`.
+
+    Problems are files that were left out.
+    """
     listing = await asyncio.to_thread(_library(request).list)
     prompts = {name: asdict(prompt) for name, prompt in listing.prompts.items()}
     problems = [
         f"{error.path.name}: {error.problem}. {error.remedy}." for error in listing.problems
     ]
-    return web.json_response({"prompts": prompts, "problems": problems})
+    revisions = {name: prompt.revision for name, prompt in listing.prompts.items()}
+    return web.json_response({"prompts": prompts, "revisions": revisions, "problems": problems})
 
 
 @_answers
@@ -59,7 +63,11 @@ async def get_prompt(request: web.Request) -> web.StreamResponse:
 
 @_answers
 async def put_prompt(request: web.Request) -> web.StreamResponse:
-    """Save the prompt of the body; with `?overwrite=false` only if there is none of the name."""
+    """Save the prompt of the body.
+
+    With `?overwrite=false` only if there is none of the name, with `?revision=` only in place of
+    the one that has it; the latter goes for `rename_prompt` and `delete_prompt`, too.
+    """
     name, body = _name(request), await read_json(request, MAX_PROMPT_BYTES)
     overwrite = request.query.get("overwrite", "true") != "false"
     try:
@@ -67,7 +75,7 @@ async def put_prompt(request: web.Request) -> web.StreamResponse:
     except JsonFileError as error:
         problem = error.problem.removeprefix("damaged: ")
         raise RefusedError(400, f"The body is no prompt: it {problem}.") from None
-    await asyncio.to_thread(_library(request).save, name, prompt, overwrite)
+    await asyncio.to_thread(_library(request).save, name, prompt, overwrite, _revision(request))
     return web.json_response({"name": name, "prompt": asdict(prompt)})
 
 
@@ -77,7 +85,8 @@ async def rename_prompt(request: web.Request) -> web.StreamResponse:
     new_name = _object(await read_json(request, MAX_PROMPT_BYTES)).get("name")
     if not isinstance(new_name, str):
         raise RefusedError(400, 'Say which name it shall have: {"name": "portraits/soft light"}.')
-    await asyncio.to_thread(_library(request).rename, _name(request), new_name)
+    name, revision = _name(request), _revision(request)
+    await asyncio.to_thread(_library(request).rename, name, new_name, revision)
     return web.json_response({"name": check_name(new_name)})
 
 
@@ -85,7 +94,7 @@ async def rename_prompt(request: web.Request) -> web.StreamResponse:
 async def delete_prompt(request: web.Request) -> web.StreamResponse:
     """Delete a prompt."""
     name = _name(request)
-    await asyncio.to_thread(_library(request).delete, name)
+    await asyncio.to_thread(_library(request).delete, name, _revision(request))
     return web.json_response({"deleted": name})
 
 
@@ -135,6 +144,10 @@ def _export(library: PromptLibrary, names: list[str]) -> str:
 
 def _name(request: web.Request) -> str:
     return check_name(request.match_info["name"])
+
+
+def _revision(request: web.Request) -> str | None:
+    return request.query.get("revision")
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def names(client: ComfyClient) -> list[str]:
 
 @pytest.mark.usefixtures("folder")
 def test_prompts_are_saved_read_renamed_and_deleted(client: ComfyClient, folder: Path) -> None:
-    assert call(client, "GET", PROMPTS) == (200, {"prompts": {}, "problems": []})
+    assert call(client, "GET", PROMPTS) == (
+        200,
+        {"prompts": {}, "revisions": {}, "problems": []},
+    )
     assert not folder.exists()
     name = "animals/Ink & öl 100%"
     assert call(client, "PUT", of(name), CAT) == (200, {"name": name, "prompt": CAT})
@@ -210,3 +213,27 @@ def test_the_history_is_read_and_forgotten(client: ComfyClient, folder: Path) ->
     assert answer["error"].startswith(".history.json: damaged")
     assert call(client, "DELETE", HISTORY) == (200, {"runs": []})
     assert call(client, "GET", HISTORY) == (200, {"runs": []})
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_another_has_changed_is_not_lost(client: ComfyClient) -> None:
+    def revision(name: str) -> str:
+        return call(client, "GET", PROMPTS)[1]["revisions"][name]
+
+    call(client, "PUT", of("cat"), CAT)
+    seen = f"?revision={revision('cat')}"
+    assert call(client, "PUT", of("cat"), CAT)[0] == 200  # the same again
+    assert call(client, "PUT", of("cat") + seen, DOG)[0] == 200
+    for method, body in (("PUT", CAT), ("PATCH", {"name": "cow"}), ("DELETE", None)):
+        status, answer = call(client, method, of("cat") + seen, body)
+        assert (status, answer["error"]) == (
+            409,
+            "the prompt 'cat' has been changed meanwhile. Look at it",
+        )
+    assert call(client, "GET", PROMPTS)[1]["prompts"] == {"cat": DOG}
+    now = f"?revision={revision('cat')}"
+    assert call(client, "PATCH", of("cat") + now, {"name": "cow"})[0] == 200
+    for method, body in (("PUT", CAT), ("PATCH", {"name": "cat"}), ("DELETE", None)):
+        assert call(client, method, of("cat") + now, body)[0] == 404
+    assert call(client, "DELETE", of("cow") + now)[0] == 200
+    assert names(client) == []

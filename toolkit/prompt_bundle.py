@@ -51,7 +51,8 @@ def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "kee
     Raises:
         JsonFileError: no such file, not one of prompts, or a name that leads elsewhere; or a
             damaged file in the library.
-        PromptLibraryError: a name that differs from another only in case.
+        PromptLibraryError: a name that differs from another only in case, or, unless `existing` is
+            replace, another process has just saved a prompt of the name.
     """
     content = read_object(path)
     if content is None:
@@ -76,7 +77,7 @@ def import_bundle(
             skipped.append(name)
             continue
         target = _free_name(name, present) if existing == "rename" else name
-        library.save(target, prompt)
+        library.save(target, prompt, overwrite=existing == "replace")
         present[target] = prompt
         saved.append(target)
     return Imported(tuple(saved), tuple(skipped))

@@ -6,6 +6,7 @@ damaged is reported and never written over.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +35,8 @@ class NoSuchPromptError(PromptLibraryError):
 
 
 class PromptConflictError(PromptLibraryError):
-    """There is a prompt of this name already, or one whose name differs only in case."""
+    """There is a prompt of this name already, one whose name differs only in case, or another
+    than the caller has seen."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Prompt:
     negative: str = ""
     tags: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def revision(self) -> str:
+        """The same for equal prompts, another for all others."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -104,32 +111,41 @@ class PromptLibrary:
             raise NoSuchPromptError(f"there is no prompt '{name}'. Save it first")
         return prompt
 
-    def save(self, name: str, prompt: Prompt, overwrite: bool = True) -> None:
+    def save(
+        self, name: str, prompt: Prompt, overwrite: bool = True, revision: str | None = None
+    ) -> None:
         """Save a prompt.
+
+        Args:
+            revision: replace no other than the prompt of this revision.
 
         Raises:
             PromptNameError: no possible name.
-            PromptConflictError: there is one of this name, without `overwrite`, or one whose name
-                differs only in case.
+            PromptConflictError: there is one of this name, without `overwrite`, or of another
+                `revision`, or one whose name differs only in case.
             JsonFileError: there is a damaged file of this name, or it cannot be written.
         """
         path = self._path(name)
         with self._locked():
-            if _read(path) is not None and not overwrite:
+            if revision is not None:
+                _check_revision(name, path, revision)
+            elif not overwrite and _read(path) is not None:
                 raise _taken(name)
             self._check_case(path)
             write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
 
-    def rename(self, name: str, new_name: str) -> None:
+    def rename(self, name: str, new_name: str, revision: str | None = None) -> None:
         """Give a prompt another name, which may be in another folder.
 
         Raises:
             PromptNameError, NoSuchPromptError, PromptConflictError, JsonFileError: as for `load`
-                and `save` without `overwrite`.
+                and `save` without `overwrite`, or it is of another `revision`.
         """
         path, target = self._path(name), self._path(new_name)
         with self._locked():
             self.load(name)  # a damaged one stays where it is looked for
+            if revision is not None:
+                _check_revision(name, path, revision)
             if target.name != path.name and _read(target) is not None:
                 raise _taken(new_name)
             if str(target).casefold() != str(path).casefold():
@@ -137,14 +153,17 @@ class PromptLibrary:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, revision: str | None = None) -> None:
         """Delete a prompt, damaged or not.
 
         Raises:
             PromptNameError, NoSuchPromptError, JsonFileError: as for `load` and `save`.
+            PromptConflictError: it is of another `revision`.
         """
         path = self._path(name)
         with self._locked():
+            if revision is not None:
+                _check_revision(name, path, revision)
             try:
                 path.unlink()
             except FileNotFoundError:
@@ -283,6 +302,14 @@ def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
         raise _damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
     positive, negative, note = texts
     return Prompt(positive, negative, tuple(tags), note)
+
+
+def _check_revision(name: str, path: Path, revision: str) -> None:
+    prompt = _read(path)
+    if prompt is None:
+        raise NoSuchPromptError(f"the prompt '{name}' has been deleted or renamed meanwhile")
+    if prompt.revision != revision:
+        raise PromptConflictError(f"the prompt '{name}' has been changed meanwhile. Look at it")
 
 
 def _taken(name: str) -> PromptConflictError:
