@@ -96,6 +96,10 @@ def guarded(comfyui_folder: Path, vault: Path) -> Iterator[ComfyServer]:
         del os.environ[VARIABLE]
 
 
+def outputs_of(client: ComfyClient, name: str) -> list[str]:
+    return client.get_json(f"/object_info/{name}")[name]["output"]
+
+
 def secrets_file(work: Path) -> Path:
     return work / "user" / "__vivace" / "secrets.env"
 
@@ -136,16 +140,23 @@ ECHOES: dict[str, Callable[[str], Behaviour]] = {
 _colors = count()
 
 
-def graph(url: str, source: str, name: str) -> Prompt:
+# The nodes that ask servers, and what each needs beside the inputs that they share.
+ASKING: dict[str, dict[str, Any]] = {
+    "VivaceQwenVL": {"preset": "None (my prompt only)"},
+    "VivaceGenerateText": {"system_prompt": "Be brief."},
+}
+
+
+def graph(url: str, source: str, name: str, asking: str = "VivaceQwenVL") -> Prompt:
     """A picture that is asked about and saved, each of another colour; the answer is shown."""
     server = {"engine": "server", "engine.address": url, "engine.server_model": "tiny"}
     return {
         "key": node("VivaceApiKey", source=source, key_name=name),
         "picture": node("EmptyImage", width=32, height=32, batch_size=1, color=next(_colors)),
         "ask": node(
-            "VivaceQwenVL",
+            asking,
             prompt="What is it?",
-            preset="None (my prompt only)",
+            **ASKING[asking],
             api_key=["key", 0],
             **{"images.image0": ["picture", 0]},
             **server,
@@ -182,13 +193,14 @@ def post(client: ComfyClient, body: dict[str, Any]) -> dict[str, Any]:
         return json.load(error)
 
 
+@pytest.mark.parametrize("asking", ASKING)
 @pytest.mark.parametrize("source", KEYS)
 def test_a_key_reaches_the_server_and_nothing_else(
-    guarded: ComfyServer, vault: Path, source: str
+    guarded: ComfyServer, vault: Path, source: str, asking: str
 ) -> None:
     key, client, since = KEYS[source], ComfyClient(guarded.url), time.time()
     with OpenAIServer(wants(key)) as remote, Listener(client) as socket:
-        outputs = client.wait(queue(client, graph(remote.url, source, NAMES[source])))
+        outputs = client.wait(queue(client, graph(remote.url, source, NAMES[source], asking)))
         assert outputs["shown"]["text"] == ["It is red."]
         assert [request.authorization for request in remote.posts] == [f"Bearer {key}"]
         assert key.encode() not in remote.posts[0].body
@@ -207,15 +219,16 @@ def test_a_key_reaches_the_server_and_nothing_else(
     assert leaks(places, key) == []
 
 
+@pytest.mark.parametrize("asking", ASKING)
 @pytest.mark.parametrize("echo", ECHOES)
 def test_a_server_that_repeats_the_key_in_its_errors(
-    guarded: ComfyServer, vault: Path, echo: str
+    guarded: ComfyServer, vault: Path, echo: str, asking: str
 ) -> None:
     source = list(KEYS)[list(ECHOES).index(echo) % len(KEYS)]
     key, client, since = KEYS[source], ComfyClient(guarded.url), time.time()
     with OpenAIServer(ECHOES[echo](key), models=(f"tiny-{key}",)) as remote:
         with Listener(client) as socket, pytest.raises(PromptFailedError) as failure:
-            client.wait(queue(client, graph(remote.url, source, NAMES[source])))
+            client.wait(queue(client, graph(remote.url, source, NAMES[source], asking)))
         assert {request.authorization for request in remote.posts} == {f"Bearer {key}"}
     assert failure.value.details["node_id"] == "ask"
     places = everything(guarded, client, since, {secrets_file(guarded.work)})
@@ -245,6 +258,39 @@ def test_a_key_in_place_of_its_name_is_refused_and_forgotten(
     places += [("websocket", message) for message in socket.messages]
     places += [("refusal", json.dumps(refusal.value.body).encode())]
     assert leaks(places, PASTED) == []
+
+
+@pytest.mark.parametrize("asking", ASKING)
+def test_a_key_in_place_of_its_variable_is_refused_and_forgotten(
+    guarded: ComfyServer, asking: str
+) -> None:
+    client, since = ComfyClient(guarded.url), time.time()
+    with Listener(client) as socket, OpenAIServer() as remote:
+        prompt = graph(remote.url, "keyring", "lab", asking)
+        del prompt["key"], prompt["handle"], prompt["ask"]["inputs"]["api_key"]
+        prompt["ask"]["inputs"]["engine.api_key_variable"] = PASTED
+        with pytest.raises(PromptFailedError) as failure:
+            client.wait(queue(client, prompt))
+        assert remote.requests == []
+    assert failure.value.details["node_id"] == "ask"
+    places = everything(guarded, client, since, set())
+    places += [("websocket", message) for message in socket.messages]
+    places += [("error", json.dumps(failure.value.details).encode())]
+    assert leaks(places, PASTED) == []
+
+
+@pytest.mark.parametrize("asking", ASKING)
+def test_no_output_of_a_node_has_the_key(guarded: ComfyServer, asking: str) -> None:
+    key, client = KEYS["keyring"], ComfyClient(guarded.url)
+    with OpenAIServer(wants(key)) as remote:
+        prompt = graph(remote.url, "keyring", "lab", asking)
+        schema = outputs_of(client, asking)
+        for place, _ in enumerate(schema):
+            prompt[f"output {place}"] = node("PreviewAny", source=["ask", place])
+        outputs = client.run(prompt)
+    found = [(name, json.dumps(output).encode()) for name, output in outputs.items()]
+    assert len([name for name, _ in found if name.startswith("output")]) == len(schema) >= 3
+    assert leaks(found, key) == []
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,13 @@ export function openPopover(anchor, content, returnFocus, onClose) {
   closePopover();
   const element = make("div", { className: "vivace-popover", popover: "manual" }, content);
   const listening = new AbortController();
+  const placeNow = () => place(element, rectOf(anchor));
+  const resized = new ResizeObserver(placeNow); // what grows stays inside the window
   const close = (refocus = true) => {
     if (opened?.element !== element) return;
     opened = null;
     listening.abort();
+    resized.disconnect();
     element.remove();
     onClose?.();
     if (refocus) returnFocus.focus({ preventScroll: true });
@@ -72,8 +75,8 @@ export function openPopover(anchor, content, returnFocus, onClose) {
   keepPlainKeys(element);
   document.body.append(element);
   element.showPopover(); // above everything, also the editor's own dialogs
-  const placeNow = () => place(element, rectOf(anchor));
   placeNow();
+  resized.observe(element);
   opened = { element, returnFocus, close };
   return { element, place: placeNow, close };
 }

@@ -1,6 +1,7 @@
 // What the widget asks the server for.
 
 import { api } from "../../../scripts/api.js";
+import { request, withJson } from "../request.js";
 
 /** @typedef {{ name: string, preview: boolean }} Lora `preview`: whether there is an image of it */
 /** @typedef {import("./state.js").Row} Row */
@@ -23,31 +24,6 @@ import { api } from "../../../scripts/api.js";
  * @property {number} size in bytes
  * @property {string[]} problems
  */
-
-/**
- * What our routes say when something is wrong; null if the answer is another's.
- * @param {string} answer
- * @returns {string | null}
- */
-function reasonIn(answer) {
-  try {
-    return JSON.parse(answer).error ?? null;
-  } catch {
-    return null;
-  }
-}
-
-/**
- * @param {string} route
- * @param {RequestInit} [options]
- */
-async function request(route, options) {
-  const response = await api.fetchApi(route, options);
-  if (!response.ok) {
-    throw new Error(reasonIn(await response.text()) ?? `The server answered ${response.status} to ${route}.`);
-  }
-  return response;
-}
 
 const NODE_INFO = "/object_info/VivaceLoraLoader";
 
@@ -92,11 +68,7 @@ const stackRoute = (name) => `/vivace/stacks/${encodeURIComponent(name)}`;
  * @param {Row[]} rows
  */
 export async function saveStack(name, rows) {
-  await request(stackRoute(name), {
-    method: "PUT",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(rows),
-  });
+  await request(stackRoute(name), withJson("PUT", rows));
 }
 
 /** @param {string} name */
