@@ -41,6 +41,7 @@ class Made:
 
     Attributes:
         ranks: the smallest and the largest; None if nothing is of low rank.
+        nbytes: of the tensors, without the header.
         error: Frobenius norm of the difference to the exact change over that of the change, of all
             weights together whose factors were computed anew; 0 if there are none.
         worst: the module with the largest relative error, and that.
