@@ -177,7 +177,8 @@ def _rejected(body: Json, prompt: Prompt) -> PromptError:
 def _failed(data: Json, prompt: Prompt) -> PromptError:
     id_ = str(data.get("node_id"))
     name = titles(prompt).get(id_, f"{data.get('node_type')} ({id_})")
-    text = " ".join(str(data.get("exception_message") or data.get("exception_type")).split())
+    text = " ".join(str(data.get("exception_message") or "").split())
+    text = text or str(data.get("exception_type"))  # such as an assertion without a message
     return PromptError(f"{name} failed: {text}".rstrip("."), "", {id_: [text]})
 
 

@@ -81,7 +81,7 @@ class InputSpec:
     def branches(self) -> dict[str, list[InputSpec]]:
         """The inputs behind each choice of a dynamic combo."""
         found = {}
-        for option in self.options.get("options") or ():
+        for option in self.options.get("options") or () if self.type == DYNAMIC_COMBO else ():
             inputs = option.get("inputs") or {}
             found[option["key"]] = list(_inputs(inputs, f"{self.name}."))
         return found

@@ -8,20 +8,18 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from support.cli_process import refused, start, vivace_json
+from support.cli_queue import FLOW, Queue, endless_run, until
 from vivace.cli.errors import UsageError
 from vivace.cli.workflow.matrix import combinations, read_axis
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.server import ComfyServer
-
-FLOW = Path(__file__).parents[1] / "data" / "ui_workflow.json"
 
 
 def pixels(path: str | Path) -> bytes:
@@ -64,43 +62,17 @@ def test_progress_without_terminal(server: ComfyServer, tmp_path: Path) -> None:
     process = start(server.url, "run", FLOW, "--set=KSampler.seed=77", "-o", tmp_path)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0
-    assert output.splitlines() == [str(path) for path in tmp_path.iterdir()]
+    lines = output.splitlines()
+    assert lines[0] == "1 LoRA, 4 modules"  # what nodes report comes first, then the files
+    assert lines[-1:] == [str(path) for path in tmp_path.iterdir()]
     assert "KSampler (5)" in errors
     assert "\x1b" not in errors
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
-class Queue:
-    """The server's queue, as another client sees it."""
-
-    def __init__(self, client: ComfyClient) -> None:
-        self.client = client
-
-    def ids(self, kind: str) -> list[str]:
-        return [item[1] for item in self.client.get_json("/queue")[f"queue_{kind}"]]
-
-
 @pytest.fixture
-def queue(client: ComfyClient) -> Queue:
-    return Queue(client)
-
-
-@pytest.fixture
-def endless(server: ComfyServer, queue: Queue, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run that does not end by itself, at work."""
-    words = ("--set=KSampler.steps=10000", "--set=KSampler.seed=5", "--set=4.width=512")
-    process = start(server.url, "run", FLOW, *words, "-o", tmp_path / "endless")
-    until(lambda: len(queue.ids("running")) == 1, "the prompt did not start")
-    yield process
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    until(lambda: not queue.ids("running"), "the prompt did not end")
+def endless(queue: Queue, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with endless_run(queue, tmp_path / "endless") as process:
+        yield process
 
 
 def test_interrupt(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = Path(vivace.__file__).parents[1]
 
 
 def start(url: str, *words: str | Path) -> subprocess.Popen[str]:
-    """The command, running, in a process group of its own."""
+    """The command, running."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "VIVACE_SERVER": url}
     environment["VIVACE_TIMEOUT"] = "120"
@@ -25,7 +26,13 @@ def start(url: str, *words: str | Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """What is started in the background of a script ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def vivace_json(url: str, *words: str | Path) -> dict[str, Any]:
