@@ -44,7 +44,7 @@ def assign(
         elif spec is None:
             node["inputs"][name] = _any(text)
         else:
-            node["inputs"][name] = _typed(spec, text, place)
+            node["inputs"][name] = typed(spec, text, place)
 
 
 def _places(
@@ -136,7 +136,15 @@ def _input(node: Mapping[str, Any], name: str, object_info: Mapping[str, Any]) -
     return None if spec is None else spec.input(name, node["inputs"])
 
 
-def _typed(spec: InputSpec, text: str, place: str) -> Any:
+def typed(spec: InputSpec, text: str, place: str) -> Any:
+    """A value as an input takes it.
+
+    Args:
+        place: where the text comes from, for errors.
+
+    Raises:
+        UsageError: the text does not fit.
+    """
     kinds = spec.widget_type.split(",")
     if spec.type in _CONNECTED:
         raise UsageError(f"{place}: a {spec.type} comes from another node, not from text")
