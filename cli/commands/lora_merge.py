@@ -8,8 +8,10 @@ from ..spec import Argument, Command, Kind, Values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ...lora_tools.make import Made
     from ..output import Output
 
 COMMAND = Command(
@@ -42,13 +44,20 @@ COMMAND = Command(
 def run(values: Values, out: Output) -> int:
     """Merge the files."""
     sources = [source(word) for word in values.loras]
-    from ..lora_output import limit, show, target, torch_options
+    from ..lora_output import show, target
 
     path = target(values, *(path for path, _ in sources))
+    show(merge(sources, path, values, out), out)
+    return OK
+
+
+def merge(sources: Sequence[tuple[Path, float]], path: Path, values: Values, out: Output) -> Made:
+    """Merge files, each at its strength, into one, as the options say."""
     from ...lora_tools.make import make
+    from ..lora_output import limit, torch_options
 
     with out.progress("merging", 1.0) as step:
-        made = make(
+        return make(
             sources,
             path,
             tool="merge",
@@ -58,8 +67,6 @@ def run(values: Values, out: Output) -> int:
             step=step,
             **torch_options(values),
         )
-    show(made, out)
-    return OK
 
 
 def source(word: str) -> tuple[Path, float]:
