@@ -25,6 +25,7 @@ ROUTES = (
     ("GET", "/vivace/stacks", "loras", "get_stacks"),
     ("PUT", "/vivace/stacks/{name}", "loras", "put_stack"),
     ("DELETE", "/vivace/stacks/{name}", "loras", "delete_stack"),
+    ("POST", "/vivace/stack_bundle", "loras", "import_stacks"),
     ("GET", "/vivace/prompts", "prompts", "get_prompts"),
     ("GET", "/vivace/prompts/{name:.+}", "prompts", "get_prompt"),
     ("PUT", "/vivace/prompts/{name:.+}", "prompts", "put_prompt"),

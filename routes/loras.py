@@ -20,7 +20,7 @@ from .answers import RefusedError, answers, read_json, user_folder
 
 FOLDER = "vivace/stacks"  # below the folder of a ComfyUI user
 _IMAGE_TYPES = {".jpg": "image/jpeg"}  # of others the type is the ending
-_MAX_STACK_BYTES = 2**20
+_MAX_STACK_BYTES, _MAX_BUNDLE_BYTES = 2**20, 2**24
 _answers = answers({NoSuchStackError: 404, StackPresetError: 400, RowError: 400, LoraError: 400})
 
 
@@ -80,6 +80,18 @@ async def delete_stack(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     await asyncio.to_thread(_presets(request).delete, name)
     return web.json_response({"deleted": name})
+
+
+@_answers
+async def import_stacks(request: web.Request) -> web.StreamResponse:
+    """Save the stacks of an exported file, the body; answer with `{"saved": [names]}`.
+
+    Those that exist are left as they are, but replaced with `?existing=replace`.
+    """
+    content = await read_json(request, _MAX_BUNDLE_BYTES)
+    replace = request.query.get("existing") == "replace"
+    saved = await asyncio.to_thread(_presets(request).import_bundle, content, replace)
+    return web.json_response({"saved": list(saved)})
 
 
 async def _lora(request: web.Request) -> tuple[str, Path]:

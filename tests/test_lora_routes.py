@@ -176,6 +176,24 @@ def test_bad_stacks_are_refused(client: ComfyClient, name: str, body: Any, words
     assert get(client, STACKS)[1]["stacks"] == {}
 
 
+def test_an_exported_file_is_imported_whole_or_not_at_all(client: ComfyClient) -> None:
+    def post(body: Any, query: str = "") -> tuple[int, Any]:
+        content = json.dumps({"vivace_stacks": body}).encode()
+        return call(client, "POST", f"/vivace/stack_bundle{query}", content)
+
+    mine, theirs = [row(PEFT, 0.5)], [row(INK, 1.0)]
+    put(client, "mine", mine)
+    status, answer = post({"new": theirs, "bad": [{"lora": 5}]})
+    assert (status, "'bad'" in answer["error"]) == (400, True)
+    assert get(client, STACKS)[1]["stacks"] == {"mine": mine}
+    assert post({"mine": theirs, "new": theirs}) == (200, {"saved": ["new"]})
+    assert get(client, STACKS)[1]["stacks"] == {"mine": mine, "new": theirs}
+    assert post({"mine": theirs}, "?existing=replace") == (200, {"saved": ["mine"]})
+    assert get(client, STACKS)[1]["stacks"] == {"mine": theirs, "new": theirs}
+    for name in ("mine", "new"):
+        call(client, "DELETE", f"{STACKS}/{name}")
+
+
 def test_a_stack_that_is_not_there_cannot_be_deleted(client: ComfyClient) -> None:
     status, answer = call(client, "DELETE", f"{STACKS}/none")
     assert (status, answer) == (404, {"error": "There is no stack 'none'."})

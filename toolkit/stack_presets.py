@@ -20,7 +20,7 @@ from .prompt_names import find_fault
 SUFFIX = ".json"
 Rows = tuple[LoraRow, ...]
 _FIELD = "rows"
-_BUNDLE_FIELD = "vivace_stacks"
+BUNDLE_FIELD = "vivace_stacks"
 
 
 class StackPresetError(ValueError):
@@ -65,12 +65,7 @@ class StackPresets:
             JsonFileError: the file cannot be written.
         """
         path = self._path(name)
-        for other in self._files():
-            if other.name != path.name and other.name.casefold() == path.name.casefold():
-                raise StackPresetError(
-                    f"'{path.stem}' differs from '{other.stem}' only in case, which not every"
-                    " system tells apart. Choose another name."
-                )
+        _refuse_case(path, self._files())
         write_object(path, {_FIELD: _as_json(rows)})
 
     def delete(self, name: str) -> None:
@@ -104,36 +99,31 @@ class StackPresets:
                     stacks[path.stem] = rows
         return Listing(stacks, tuple(problems))
 
-    def export_to(self, path: Path, names: Iterable[str] | None = None) -> None:
-        """Write stacks, all of them by default, to one file.
-
-        Raises:
-            StackPresetError, JsonFileError: as for `load`, or the file cannot be written.
-        """
-        chosen = self.list().stacks if names is None else {n: self.load(n) for n in names}
-        write_object(path, {_BUNDLE_FIELD: {name: _as_json(chosen[name]) for name in chosen}})
-
-    def import_from(self, path: Path, overwrite: bool = False) -> tuple[str, ...]:
+    def import_bundle(self, content: Any, overwrite: bool = False) -> tuple[str, ...]:
         """Save the stacks of an exported file, those that exist only with `overwrite`.
 
         Nothing is saved unless every stack of the file can be read.
+
+        Args:
+            content: what the file has as JSON, ``{"vivace_stacks": {name: rows}}``.
 
         Returns:
             The names that were saved.
 
         Raises:
-            JsonFileError: no such file, or not one of stacks.
-            StackPresetError: a name that no stack can have, or that differs from another's in case.
+            StackPresetError: it has no stacks, one of them is damaged, or a name that no stack can
+                have, or that differs from another's in case.
+            JsonFileError: a file cannot be written.
         """
-        content = read_object(path)
-        if content is None:
-            raise JsonFileError(path, "no such file", "Check the path")
-        entries = content.get(_BUNDLE_FIELD)
+        entries = content.get(BUNDLE_FIELD) if isinstance(content, dict) else None
         if not isinstance(entries, dict):
-            raise JsonFileError(path, "not a file of exported stacks", "Export the stacks again")
-        stacks = {name: _rows(path, rows, f"the stack '{name}' ") for name, rows in entries.items()}
+            raise StackPresetError("This is not a file of exported stacks. Export them again.")
+        stacks = {name: _imported(name, rows) for name, rows in entries.items()}
         present = {name for name in stacks if self._path(name).exists()}
         chosen = [name for name in stacks if overwrite or name not in present]
+        together = [*self._files(), *(self._path(name) for name in chosen)]
+        for name in chosen:
+            _refuse_case(self._path(name), together)
         for name in chosen:
             self.save(name, stacks[name])
         return tuple(chosen)
@@ -157,18 +147,32 @@ class StackPresets:
         return sorted(p for p in files if p.suffix == SUFFIX and not p.name.startswith("."))
 
 
+def _refuse_case(path: Path, others: Iterable[Path]) -> None:
+    for other in others:
+        if other.name != path.name and other.name.casefold() == path.name.casefold():
+            raise StackPresetError(
+                f"'{path.stem}' differs from '{other.stem}' only in case, which not every system"
+                " tells apart. Choose another name."
+            )
+
+
 def _as_json(rows: Iterable[LoraRow]) -> list[dict[str, Any]]:
     return [row.as_dict() for row in rows]
 
 
-def _read(path: Path) -> Rows | None:
-    content = read_object(path)
-    return None if content is None else _rows(path, content.get(_FIELD), "")
-
-
-def _rows(path: Path, value: Any, of: str) -> Rows:
+def _imported(name: str, value: Any) -> Rows:
     try:
         return parse_rows(value)
     except RowError as error:
-        problem = f"{of}damaged: {str(error).rstrip('.')}"
+        raise StackPresetError(f"The stack '{name}' of the file is damaged: {error}") from None
+
+
+def _read(path: Path) -> Rows | None:
+    content = read_object(path)
+    if content is None:
+        return None
+    try:
+        return parse_rows(content.get(_FIELD))
+    except RowError as error:
+        problem = f"damaged: {str(error).rstrip('.')}"
         raise JsonFileError(path, problem, "Repair it in an editor, or move it away") from None
