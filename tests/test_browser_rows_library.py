@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -227,6 +229,42 @@ def test_stacks_are_saved_loaded_and_deleted(stack: Stack, renderer: str) -> Non
     stack.page.get_by_label("Delete old").click()
     expect(stack.page.get_by_label("Load old")).to_have_count(0)
     assert list(stack.library.stacks) == ["my/look ä"]
+
+
+def test_stacks_go_out_and_come_in_as_files(stack: Stack, tmp_path: Path) -> None:
+    mine, theirs = [row(PEFT, 0.4)], [row(INK, 1.0)]
+    stack.library.stacks = {"mine": mine, "other": theirs}
+    stack.show(row(INK))
+    stack.element.get_by_text("Stacks").click()
+    with stack.page.expect_download() as download:
+        stack.page.get_by_label("Export mine").click()
+    assert download.value.suggested_filename == "mine.json"
+    assert json.loads(download.value.path().read_text()) == {"vivace_stacks": {"mine": mine}}
+    with stack.page.expect_download() as download:
+        stack.page.get_by_text("Export all").click()
+    assert json.loads(download.value.path().read_text())["vivace_stacks"] == stack.library.stacks
+
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps({"vivace_stacks": {"mine": theirs, "new": theirs}}))
+
+    def bring_in(answer: str) -> None:
+        with stack.page.expect_file_chooser() as chooser:
+            stack.page.get_by_text("Import …").click()
+        chooser.value.set_files(path)
+        question = stack.page.get_by_role(
+            "alertdialog", name="Of the same name there is already: 1 stack"
+        )
+        question.get_by_text(answer).click()
+        expect(question).to_have_count(0)
+
+    bring_in("Cancel")
+    assert stack.library.stacks == {"mine": mine, "other": theirs}
+    bring_in("Keep mine")
+    expect(stack.page.get_by_label("Load new")).to_be_visible()
+    assert stack.library.stacks["mine"] == mine
+    bring_in("Replace mine")
+    stack.page.get_by_label("Load mine").click()
+    assert stack.rows == theirs
 
 
 def test_what_is_wrong_with_stacks_is_said(stack: Stack) -> None:

@@ -96,7 +96,11 @@ class Library:
         if self.refuses:
             route.fulfill(status=400, json={"error": self.refuses})
             return
-        if route.request.method == "PUT":
+        if path == "stack_bundle":
+            sent = json.loads(route.request.post_data or "")["vivace_stacks"]
+            replace = "existing=replace" in route.request.url
+            self.stacks = self.stacks | sent if replace else sent | self.stacks
+        elif route.request.method == "PUT":
             self.stacks[name] = json.loads(route.request.post_data or "")
         elif route.request.method == "DELETE":
             del self.stacks[name]

@@ -6,7 +6,7 @@ import { openPopover } from "../rows/popover.js";
 import { chooseImport, exportEntries } from "./files.js";
 import { findEntries, folderItems, promptItems, tagsOf } from "./items.js";
 import * as library from "./library.js";
-import { ask } from "./question.js";
+import { ask } from "../question.js";
 import { SearchList } from "./search_list.js";
 import { deletePrompt, renamePrompt } from "./server.js";
 

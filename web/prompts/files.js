@@ -1,10 +1,10 @@
 // Prompts as files of the user's machine.
 
 import { app } from "../../../scripts/app.js";
-import { make } from "../dom.js";
+import { chooseFile, saveFile } from "../files.js";
+import { ask } from "../question.js";
 import { countOf } from "../rows/picker_items.js";
 import { entryOf, promptsChanged, tellError } from "./library.js";
-import { ask } from "./question.js";
 import { importPrompts } from "./server.js";
 
 /** @typedef {import("./items.js").Entry} Entry */
@@ -17,10 +17,7 @@ const FIELD = "vivace_prompts"; // as toolkit/prompt_bundle.py has it
  */
 export function exportEntries(entries) {
   const prompts = Object.fromEntries(entries.map((entry) => [entry.name, entry.prompt]));
-  const content = `${JSON.stringify({ [FIELD]: prompts }, null, 2)}\n`;
-  const url = URL.createObjectURL(new Blob([content], { type: "application/json" }));
-  make("a", { href: url, download: "prompts.json" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  saveFile("prompts.json", { [FIELD]: prompts });
 }
 
 /**
@@ -73,10 +70,5 @@ async function importFile(host, file, returnFocus) {
  * @param {HTMLElement} returnFocus
  */
 export function chooseImport(host, returnFocus) {
-  const chooser = make("input", { type: "file", accept: ".json,application/json" });
-  chooser.addEventListener("change", () => {
-    const file = chooser.files?.[0];
-    if (file) importFile(host, file, returnFocus);
-  });
-  chooser.click();
+  chooseFile(".json,application/json", (file) => importFile(host, file, returnFocus));
 }

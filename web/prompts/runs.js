@@ -4,7 +4,7 @@ import { make } from "../dom.js";
 import { countOf, wordsOf } from "../rows/picker_items.js";
 import { openPopover } from "../rows/popover.js";
 import { tellError } from "./library.js";
-import { ask } from "./question.js";
+import { ask } from "../question.js";
 import { SearchList } from "./search_list.js";
 import { forgetRuns, listRuns } from "./server.js";
 

@@ -3,7 +3,7 @@
 import { make } from "../dom.js";
 import { openPopover } from "../rows/popover.js";
 import { entryOf, promptsChanged, refreshPrompts, tellError } from "./library.js";
-import { ask } from "./question.js";
+import { ask } from "../question.js";
 import { savePrompt } from "./server.js";
 
 /** @typedef {import("./items.js").Entry} Entry */

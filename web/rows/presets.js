@@ -1,12 +1,16 @@
-// Stacks kept on the server by name: save, load, delete.
+// Stacks kept on the server by name: save, load, delete, and as files of the user's machine.
 
 import { make } from "../dom.js";
+import { chooseFile, saveFile } from "../files.js";
+import { ask } from "../question.js";
 import { openPopover } from "./popover.js";
 import { countOf } from "./picker_items.js";
-import { deleteStack, listStacks, saveStack } from "./server.js";
+import { deleteStack, importStacks, listStacks, saveStack } from "./server.js";
 import { normalRows } from "./state.js";
 
 /** @typedef {import("./state.js").Row} Row */
+
+const FIELD = "vivace_stacks"; // as toolkit/stack_presets.py has it
 
 class Presets {
   /**
@@ -39,7 +43,12 @@ class Presets {
     });
     this.name.addEventListener("input", () => this.showSave());
     this.element = make("div", { className: "vivace-presets", role: "dialog", ariaLabel: "Stacks" });
-    this.element.append(this.list, this.note, form);
+    this.exportAll = make("button", { type: "button", textContent: "Export all", disabled: true });
+    this.exportAll.addEventListener("click", () => saveFile("stacks.json", { [FIELD]: this.stacks }));
+    const importing = make("button", { type: "button", textContent: "Import …" });
+    importing.addEventListener("click", () => chooseFile(".json,application/json", (file) => this.importFile(file, importing)));
+    const files = make("div", { className: "vivace-presets-files" }, this.exportAll, importing);
+    this.element.append(this.list, this.note, form, files);
     this.popover = openPopover(anchor, this.element, anchor);
     this.name.focus();
     this.attempt(async () => {});
@@ -67,10 +76,35 @@ class Presets {
     this.popover.place();
   }
 
+  /**
+   * @param {File} file
+   * @param {HTMLElement} returnFocus
+   */
+  async importFile(file, returnFocus) {
+    await this.attempt(async () => {
+      const content = JSON.parse(await file.text());
+      const taken = Object.keys(content?.[FIELD] ?? {}).filter((name) => Object.hasOwn(this.stacks, name));
+      let replace = false;
+      if (taken.length) {
+        const text = `Of the same name there is already: ${countOf(taken.length, "stack")}`;
+        const detail = taken.slice(0, 8).join("\n");
+        const answers = /** @type {[string, string][]} */ ([
+          ["Keep mine", "keep"],
+          ["Replace mine", "replace"],
+        ]);
+        const answer = await ask(this.element, { text, detail, answers }, returnFocus);
+        if (!answer) return;
+        replace = answer.answer === "replace";
+      }
+      await importStacks(content, replace);
+    });
+  }
+
   showSave() {
     const name = this.name.value.trim();
     this.save.textContent = Object.hasOwn(this.stacks, name) ? "Replace" : "Save";
     this.save.disabled = name === "" || this.rows.length === 0;
+    this.exportAll.disabled = Object.keys(this.stacks).length === 0;
     this.save.title = this.rows.length === 0 ? "There are no rows to save" : "";
   }
 
@@ -84,6 +118,8 @@ class Presets {
       this.popover.close();
       this.onLoad(rows);
     });
+    const share = make("button", { type: "button", title: "Export", textContent: "⤓", ariaLabel: `Export ${name}` });
+    share.addEventListener("click", () => saveFile(`${name}.json`, { [FIELD]: { [name]: rows } }));
     const remove = make("button", { type: "button", title: "Delete" });
     let sure = false;
     const ask = (/** @type {boolean} */ asked) => {
@@ -97,7 +133,7 @@ class Presets {
       else ask(true);
     });
     remove.addEventListener("blur", () => ask(false));
-    return make("div", { className: "vivace-presets-entry", role: "listitem" }, load, remove);
+    return make("div", { className: "vivace-presets-entry", role: "listitem" }, load, share, remove);
   }
 }
 

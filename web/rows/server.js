@@ -75,3 +75,12 @@ export async function saveStack(name, rows) {
 export async function deleteStack(name) {
   await request(stackRoute(name), { method: "DELETE" });
 }
+
+/**
+ * Saves the stacks of an exported file, or none of them if one is damaged.
+ * @param {unknown} content
+ * @param {boolean} replace those that are there already
+ */
+export async function importStacks(content, replace) {
+  await request(`/vivace/stack_bundle${replace ? "?existing=replace" : ""}`, withJson("POST", content));
+}

@@ -1,6 +1,6 @@
 // Asks something inside what is open, by mouse and by keyboard.
 
-import { make } from "../dom.js";
+import { make } from "./dom.js";
 
 /**
  * @typedef {object} Question
