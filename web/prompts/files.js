@@ -26,10 +26,20 @@ export function exportEntries(entries) {
  */
 function conflictsIn(content) {
   const prompts = Object.entries(content?.[FIELD] ?? {});
-  return prompts.filter(([name, { positive, negative = "" }]) => {
+  return prompts.flatMap(([name, prompt]) => {
     const own = entryOf(name)?.prompt;
-    return own && (own.positive !== positive || own.negative !== negative);
+    const { positive, negative = "" } = prompt ?? {};
+    return own && (own.positive !== positive || own.negative !== negative) ? [name] : [];
   });
+}
+
+/** @param {File} file */
+async function contentOf(file) {
+  try {
+    return JSON.parse(await file.text());
+  } catch {
+    throw new Error("It is not JSON. Choose a file that Export has made.");
+  }
 }
 
 /**
@@ -39,8 +49,8 @@ function conflictsIn(content) {
  */
 async function importFile(host, file, returnFocus) {
   try {
-    const content = JSON.parse(await file.text());
-    const conflicts = conflictsIn(content).map(([name]) => name);
+    const content = await contentOf(file);
+    const conflicts = conflictsIn(content);
     let existing = "keep";
     if (conflicts.length) {
       const text = `The library has ${countOf(conflicts.length, "prompt")} of the same name with another text.`;
