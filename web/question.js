@@ -10,14 +10,18 @@ import { make } from "./dom.js";
  * @property {{ label: string, value: string }} [field] a text that belongs to the first answer
  */
 
+/** Gives up the question that was asked last, if it is still open. */
+let giveUp = () => {};
+
 /**
- * Shows a question; Escape and *Cancel* give none of the answers.
+ * Shows a question in place of the one before; Escape and *Cancel* give none of the answers.
  * @param {HTMLElement} host
  * @param {Question} question
  * @param {HTMLElement} returnFocus
  * @returns {Promise<{ answer: string, value: string } | null>}
  */
 export function ask(host, { text, detail, answers, field }, returnFocus) {
+  giveUp();
   const form = make("form", { className: "vivace-question", role: "alertdialog", ariaLabel: text });
   form.append(make("p", { textContent: text }));
   if (detail) form.append(make("p", { className: "vivace-question-detail", textContent: detail }));
@@ -37,10 +41,11 @@ export function ask(host, { text, detail, answers, field }, returnFocus) {
   if (field) input.select();
   return new Promise((resolve) => {
     const close = (/** @type {string | null} */ answer) => {
+      if (form.isConnected) returnFocus.focus({ preventScroll: true });
       form.remove();
-      returnFocus.focus({ preventScroll: true });
       resolve(answer === null ? null : { answer, value: input.value.trim() });
     };
+    giveUp = () => close(null);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       close(answers[0][1]);
