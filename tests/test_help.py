@@ -16,6 +16,7 @@ from PIL import Image
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.layout import PACK_NAME
 from vivace.devkit.pictures.image_files import NODE_BYTES
+from vivace.devkit.pictures.node_pictures import VALUES
 
 ROOT = Path(vivace.__file__ or "").parent
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es", "ru")
@@ -141,6 +142,12 @@ def test_every_page_has_a_picture_of_its_node(client: ComfyClient, schemas: dict
             assert image.format == "PNG"
         served = client.get(f"/extensions/{PACK_NAME}/docs/images/{node_id}.png")
         assert served == picture.read_bytes()
+
+
+def test_pictures_are_filled_with_inputs_that_exist(schemas: dict[str, Any]) -> None:
+    assert VALUES.keys() <= schemas.keys()
+    for node_id, values in VALUES.items():
+        assert values.keys() <= inputs_of(schemas[node_id]).keys(), node_id
 
 
 def test_pages_and_examples_are_published() -> None:
