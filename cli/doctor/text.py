@@ -65,7 +65,7 @@ def _device(one: dict[str, Any]) -> str:
 
 def _server(server: dict[str, Any]) -> list[str]:
     if not server["reachable"]:
-        return [f"server {server['url']}: no answer that helps"]
+        return [f"server {server['url']}: not reached, see below"]
     nodes = server["nodes"].values()
     return [
         f"server {server['url']}: ComfyUI {server['comfyui']}, Python {server['python']},"

@@ -103,6 +103,7 @@ def test_completion(tmp_path: Path, name: str) -> None:
         ("run", "gone.json"),
         ("migrate", "gone.json"),
         ("config", "show"),
+        ("doctor", "--server", "http://127.0.0.1:9"),
         ("completion", "bash"),
     ],
     ids=" ".join,
