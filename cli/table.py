@@ -16,6 +16,7 @@ COMMANDS = {
     "migrate": ("migrate", "workflows made with other packs' nodes, with ours in their place"),
     "startup": ("startup", "what a node pack costs when ComfyUI starts"),
     "run": ("run", "run a workflow on a server, with other values, and fetch what it makes"),
+    "doctor": ("doctor", "whether everything is there and fits together, and what to do if not"),
     "config show": ("config_show", "the settings, and where each value comes from"),
     "completion": ("completion", "a script that completes words in your shell"),
 }
