@@ -138,9 +138,10 @@ def _explained(error: PromptError, path: Path, url: str) -> CliError:
     return CliError(problem, f"{remedy} folder, or mount the folder there under the same path")
 
 
-def _counts(report: str) -> dict[str, int]:
+def _counts(report: str) -> dict[str, int | None]:
+    """How many captions were written, were there, and failed; None where the report is silent."""
     import re
 
     found = re.search(r"captions: (\d+) written, (\d+) there already, (\d+) failed", report)
     names = ("written", "present", "failed")
-    return dict(zip(names, map(int, found.groups()) if found else (0, 0, 0), strict=True))
+    return {name: int(found[index]) if found else None for index, name in enumerate(names, 1)}

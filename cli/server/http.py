@@ -9,6 +9,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -76,6 +77,24 @@ class Server:
             self._object_info = found
         return self._object_info
 
+    def upload(self, content: bytes, name: str, subfolder: str) -> None:
+        """Put a file into the server's input folder; one that is there is replaced.
+
+        Args:
+            name: of letters, digits, dots and dashes, as `subfolder`.
+        """
+        parts = [("overwrite", b"true"), ("type", b"input"), ("subfolder", subfolder.encode())]
+        boundary = uuid.uuid4().hex
+        start = f"--{boundary}\r\nContent-Disposition: form-data; name="
+        body = b"".join(
+            f'{start}"{key}"\r\n\r\n'.encode() + value + b"\r\n" for key, value in parts
+        )
+        body += f'{start}"image"; filename="{name}"\r\n\r\n'.encode() + content
+        body += f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        with self._open(self._address("/upload/image", {}), body, kind) as answer:
+            self._read(answer)
+
     def download(self, item: Mapping[str, str], target: Path) -> None:
         """Write a file of the server to `target`, whole or not at all.
 
@@ -85,24 +104,24 @@ class Server:
         """
         keys = ("filename", "subfolder", "type")
         address = self._address("/view", {key: item[key] for key in keys if item.get(key)})
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                self._transfer(address, file)
-            Path(unfinished).replace(target)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        with self._open(address, None) as answer:  # before anything is made here
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, unfinished = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    self._transfer(answer, file, address)
+                Path(unfinished).replace(target)
+            finally:
+                Path(unfinished).unlink(missing_ok=True)
         target.chmod(0o666 & ~_umask())
 
-    def _transfer(self, address: str, file: IO[bytes]) -> None:
-        with self._open(address, None) as answer:
-            wanted = answer.headers.get("Content-Length")
-            while chunk := self._read(answer, _CHUNK):
-                file.write(chunk)
-            if wanted is not None and file.tell() != int(wanted):
-                problem = f"The download of {address} broke off after {file.tell()} bytes"
-                raise UnreachableError(problem, "Run it again")
+    def _transfer(self, answer: http.client.HTTPResponse, file: IO[bytes], address: str) -> None:
+        wanted = answer.headers.get("Content-Length")
+        while chunk := self._read(answer, _CHUNK):
+            file.write(chunk)
+        if wanted is not None and file.tell() != int(wanted):
+            problem = f"The download of {address} broke off after {file.tell()} bytes"
+            raise UnreachableError(problem, "Run it again")
 
     def _address(self, path: str, query: Mapping[str, str]) -> str:
         address = self.url + urllib.parse.quote(path)
@@ -116,8 +135,10 @@ class Server:
         except ValueError:
             raise self._no_comfyui() from None
 
-    def _open(self, address: str, body: bytes | None) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+    def _open(
+        self, address: str, body: bytes | None, kind: str = "application/json"
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": kind} if body is not None else {}
         request = urllib.request.Request(address, body, headers)  # noqa: S310 - checked in __init__
         try:
             return urllib.request.urlopen(request, timeout=self.timeout)  # noqa: S310
