@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 NOTES = [
     "ratio: median, least and greatest of the ratios to the python -c pass of the same round.",
     "processor time: over the median of python -c pass; other work on the machine changes it less.",
+    "load_average: processes that were running when the measurement began, its own not among them.",
     "Byte code is there, as it is after the first use.",
     f"{MODULE} also starts runpy; the others start as the installed script does.",
     "lora inspect reads the header of a LoRA of 4 modules, and imports no torch.",
@@ -121,11 +122,13 @@ def main() -> None:
     options = parser.parse_args()
     with scratch() as home:
         save(lora_state_dict(LORAS[0]), home / LORAS[0].filename)
+        load = os.getloadavg()[0]
         measured = measure(options.rounds, home)
     lines = results(measured)
     report: dict[str, Any] = environment("cpu", "not used")
     report |= {
         "notes": NOTES,
+        "load_average": round(load, 1),
         "milliseconds": measured.wall.summary(),
         "results": [one.as_json() for one in lines],
     }
