@@ -63,7 +63,7 @@ def test_the_examples_of_the_help_parse(name: str) -> None:
 
 
 def test_the_settings_of_the_example_are_settings() -> None:
-    block = TEXT.partition("```yaml\n")[2].partition("```")[0]
+    block = SECTIONS["config show"].partition("```yaml\n")[2].partition("```")[0]
     names = [line.partition(":")[0] for line in block.splitlines()]
     assert names
     assert set(names) <= set(SETTINGS)
