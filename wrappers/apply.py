@@ -18,6 +18,7 @@ from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
 from ..lora.mapping import UNMATCHED
 from ..lora.stack import LoraStack
+from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
 from .lora_report import report
 from .merge import add_merged
@@ -119,6 +120,7 @@ def place_loras(
             placement.skipped[module] = "the model has no such parameter"
     if branches is not None:
         branches.attach(patched)
+    record_loras(patched, [AppliedLora(p.lora.path.name, p.strength, p.count) for p in placements])
     for p in placements:
         log.info("%s; %.1f ms; %s", p.lora.report.line(), p.milliseconds, p.line())
     notes: list[str] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..lora.examine import inspect
 from ..lora.text_encoder import read_tensors, text_encoder_names
+from .applied_loras import AppliedLora, record_loras
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -73,6 +74,7 @@ def apply_to_text_encoder(
         if patches:
             changed = clip.clone() if changed is clip else changed
             changed.add_patches(patches, strength)
+            record_loras(changed.patcher, [AppliedLora(path.name, strength, len(patches))])
         placement = EncoderPlacement(path, strength, len(patches), tuple(left))
         log.info("%s: %s", path, placement.line())
         placements.append(placement)
