@@ -33,8 +33,30 @@ declare namespace Editor {
     hideOnZoom?: boolean;
   }
 
+  /** A file as `/view` names it. */
+  type SavedFile = { filename: string; subfolder: string; type: string };
+
+  /** A value that Preview Outputs shows. */
+  interface PreviewedValue {
+    label: string;
+    kind: string;
+    title: string;
+    figures: [label: string, figure: string][];
+    text: string;
+    media: "" | "image" | "audio" | "video";
+    files: SavedFile[];
+    /** The lowest and the highest sample in each stretch of time, for each audio file. */
+    waveforms: [low: number, high: number][][];
+    problem: string;
+  }
+
   /** The lists that our nodes return as `ui`. */
-  type NodeResult = { text?: string[]; thinking?: string[]; report?: string[] } | null;
+  type NodeResult = {
+    text?: string[];
+    thinking?: string[];
+    report?: string[];
+    values?: PreviewedValue[];
+  } | null;
 
   interface Input {
     name?: string;
@@ -65,9 +87,13 @@ declare namespace Editor {
     setSize(size: Size): void;
     setDirtyCanvas(foreground: boolean, background?: boolean): void;
     toggleAdvanced(): void;
+    /** Whether the Vue renderer leaves out the images of the node's result. */
+    hideOutputImages?: boolean;
     onAdded?: unknown;
     onConnectionsChange?(...change: unknown[]): void;
     onConfigure?(saved: unknown): void;
+    /** On the canvas; the editor's own shows the images of the node's result. */
+    onDrawBackground?(): void;
     onRemoved?: unknown;
     onResize?: unknown;
     onExecuted?(result: NodeResult): void;
