@@ -20,11 +20,19 @@ _GGUF = (
     "it runs GGUF files; start llama.cpp's server with the file, and add a QwenVL with the engine"
     " 'server'"
 )
+_CONTEXT = "that of comfyui-llm-toolkit works on the bundle of values that its nodes hand around"
+_SERVICE = "that of comfyui-llm-toolkit asks a service on the web"
 DECLINED: Mapping[str, str] = {
     "AILab_QwenVL_GGUF": _GGUF,
     "AILab_QwenVL_GGUF_Advanced": _GGUF,
     "AILab_QwenVL_GGUF_PromptEnhancer": _GGUF,
     "AILab_HuggingFaceDownloader": "it fetches single files into any folder; ours models to run",
     "Lora Stacker (LoraManager)": "it has no model; connect its output to a LoRA Stack of ours",
-    "PreviewImageLogic": "we have no node that fills in for a missing image",
+    "APIKeyInput": "it keeps the key in the workflow; store it on the server for our API Key",
+    "GenerateLyrics": f"{_SERVICE}; our Generate Text writes texts",
+    "GenerateMusic": f"{_SERVICE}; our Generate Music runs a model on this machine",
+    "LLMPromptManager": _CONTEXT,
+    "LLMToolkitTextGenerator": f"{_CONTEXT}; use a Generate Text of ours",
+    "LLMToolkitTextGeneratorStream": f"{_CONTEXT}; use a Generate Text of ours",
+    "PreviewOutputs": f"{_CONTEXT}; use a Preview Outputs of ours",
 }

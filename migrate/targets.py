@@ -142,6 +142,18 @@ TARGETS: Mapping[str, Target] = {
         (("is_empty", "BOOLEAN"), ("each", "BOOLEAN"), ("details", "STRING")),
         (270, 74),
     ),
+    "VivacePreviewIf": Target(
+        (
+            _socket("image", "IMAGE"),
+            _socket("replacement", "IMAGE", optional=True),
+            Input("condition", "BOOLEAN", True),
+            Input("action", "COMBO", "preview"),
+            Input("filename_prefix", "STRING", "ComfyUI"),
+            _optional("otherwise", "COMBO", "pass on"),
+        ),
+        (("image", "IMAGE"),),
+        (270, 150),
+    ),
     "VivaceQwenVL": Target(
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),

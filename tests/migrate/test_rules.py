@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from vivace.migrate import Known, MigrationReport, migrate_workflow
+from vivace.migrate.table import DECLINED, RULES
 
 GOLDEN = Path(__file__).parent / "golden"
 POWER, MANAGER = "Power_Lora_Loader_rgthree", "Lora_Loader_LoraManager"
@@ -216,3 +217,24 @@ def test_a_text_encoder_strength_that_is_no_number_keeps_the_node() -> None:
     row = {"on": True, "lora": "a.safetensors", "strength": 0.8, "strengthTwo": "much"}
     node(workflow)["widgets_values"] = [row]
     stays(workflow, "the text encoder strength of row_1 is 'much', not a number")
+
+
+@pytest.mark.parametrize("form", ["ui", "prompt"])
+def test_an_image_that_was_to_be_made_up_keeps_the_node(form: str) -> None:
+    workflow = before("PreviewImageLogic", form)
+    if form == "ui":
+        workflow["links"] = workflow["links"][1:]
+        node(workflow, 1)["outputs"][0]["links"] = None
+        node(workflow)["inputs"][0]["link"] = None
+    else:
+        del workflow["2"]["inputs"]["image"]
+    stays(workflow, "use a Blank Image of ours")
+
+
+@pytest.mark.parametrize("name", sorted(DECLINED))
+def test_known_nodes_without_a_counterpart_are_named_with_the_reason(name: str) -> None:
+    prompt = {"1": {"class_type": name, "inputs": {}}}
+    after, report = migrate_workflow(prompt)
+    assert after == prompt
+    assert [(item.old, item.reason) for item in report.left] == [(name, DECLINED[name])]
+    assert name not in RULES
