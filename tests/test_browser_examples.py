@@ -58,6 +58,10 @@ def test_example_workflows_open_and_run(
         assert all("LoRA" in line for line in lines)
         if path.stem == "qwen_image_lora_stack":
             assert lines == ["1 LoRA, 4 modules"]
+        shown = [values for item in outputs.values() if (values := item.get("values"))]
+        kinds = [[value["kind"] for value in values] for values in shown]
+        tour = ["image", "audio", "text", "text", "text", "mask"]
+        assert kinds == ([tour] if path.stem == "toolkit_tour" else [])
 
 
 def test_the_sweep_gives_one_labelled_picture(
@@ -137,6 +141,10 @@ def with_small_models(prompt: dict[str, Any], pictures: Path) -> dict[str, Any]:
             case "VivaceQwenVL" | "VivaceQwenVLBatch":
                 inputs |= {"engine.model": "small-qwen3_vl", "max_tokens": 6}
                 inputs |= {"folder": str(pictures)} if "folder" in inputs else {}
+            case "VivaceGenerateText":
+                inputs |= {"engine.model": "small-qwen3_vl", "max_tokens": 6}
+            case "VivaceGenerateMusic":
+                inputs |= {"model": "small-mono", "duration": 0.5}
             case "CLIPTextEncode":
                 item["class_type"] = "VivaceTestConditioning"
                 item["inputs"] = {"seed": 3, "tokens": 12, "width": WIDTHS["z" if is_z else "qwen"]}
