@@ -172,6 +172,20 @@ NODE_TABLE: tuple[NodeRow, ...] = (
         outputs=("IMAGE",),
         lazy=True,
     ),
+    NodeRow(
+        node_id="VivacePreviewOutputs",
+        display_name="Preview Outputs",
+        module="preview_outputs",
+        class_name="PreviewOutputs",
+        outputs=("STRING",),
+    ),
+    NodeRow(
+        node_id="VivaceResampleAudio",
+        display_name="Resample Audio",
+        module="resample_audio",
+        class_name="ResampleAudio",
+        outputs=("AUDIO",),
+    ),
 )
 
 
