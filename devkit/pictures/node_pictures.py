@@ -31,6 +31,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
         "engine.model": "Qwen3-4B-Instruct-2507",
         "prompt": "Three names for a cat.",
     },
+    "VivaceResampleAudio": {"sample_rate": 48000},
     "VivaceGenerateMusic": {
         "model": "musicgen-small",
         "prompt": "slow piano, rain, warm and quiet",
