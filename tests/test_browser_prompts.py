@@ -32,6 +32,10 @@ SHOW = """values => {
     app.canvas.ds.offset = [120, 80];
     app.canvas.setDirty(true, true);
 }"""
+REFRESH = """async () => {
+    const library = await import("/extensions/ComfyUI-Vivace/prompts/library.js");
+    await library.refreshPrompts();
+}"""
 RECORD = "() => { app.canvas.emitBeforeChange(); app.canvas.emitAfterChange(); }"
 VALUES = """() => Object.fromEntries(app.graph.nodes[0].widgets
     .filter(w => w.serialize !== false).map(w => [w.name, w.value]))"""
@@ -55,6 +59,7 @@ class Manager:
         self.page.evaluate(SHOW, nothing | values)
         self.element.wait_for()
         self.page.wait_for_timeout(200)  # the editor places a new widget a frame or two later
+        self.page.evaluate(REFRESH)  # the files were changed by the test
         self.page.evaluate(RECORD)
 
     def browse(self) -> None:

@@ -22,11 +22,14 @@ const inputOf = (widget) => widget.name.slice(widget.name.lastIndexOf(".") + 1);
 /**
  * A field of the page that shows the text goes on to show it when the value is as it was before.
  * @param {string} text
+ * @param {boolean} tell whether the editor shall hear of it
  */
-function clearFields(text) {
+function clearFields(text, tell) {
   for (const field of document.querySelectorAll("input, textarea")) {
     if ((field instanceof HTMLInputElement || field instanceof HTMLTextAreaElement) && field.value === text) {
       field.value = "";
+      // Older editors keep the text beside the field, and would write it back.
+      if (tell) field.dispatchEvent(new Event("input", { bubbles: true }));
     }
   }
 }
@@ -40,7 +43,8 @@ function clearKey(widget) {
   const { value } = widget;
   if (typeof value !== "string" || !looksLikeKey(value)) return false;
   widget.value = "";
-  clearFields(value);
+  clearFields(value, false);
+  setTimeout(() => clearFields(value, true)); // when the editor has shown it again
   app.extensionManager.toast.add({
     severity: "error",
     summary: "That looks like an API key, and was not kept",
