@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--vae", metavar="FILE", help="the VAE of that model")
     demo.add_argument("--lora", metavar="FILE", action="append", help="a real LoRA (repeatable)")
 
+    bench = command("bench", "measure, and write BENCHMARKS.md; more options go to each", True)
+    bench.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
+    bench.add_argument("--page-only", action="store_true", help="write the page from what is there")
+
     test = command("test", "lint, types and tests; more options go to pytest", True)
     test.add_argument(
         "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"

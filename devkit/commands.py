@@ -14,6 +14,8 @@ from .layout import DEV, NEWEST, OUT, ROOT, ComfyRelease, DevError, child_enviro
 from .server import ComfyServer, has_gpu
 from .web_checks import ensure_web_tools, eslint_command, tsc_command
 
+BENCHES = ("cli", "lora", "svdquant", "vlm", "picker")
+
 
 def setup(arguments: Namespace, extra: list[str]) -> int:
     """Make the environment and ComfyUI, and say where they are."""
@@ -86,6 +88,23 @@ def pictures(arguments: Namespace, extra: list[str]) -> int:
     command = [str(python), "-m", "vivace.devkit.pictures", "--comfyui", str(comfyui)]
     command += arguments.names
     return subprocess.run(command, cwd=ROOT, env=child_environment(), check=False).returncode
+
+
+def bench(arguments: Namespace, extra: list[str]) -> int:
+    """Measure by the commands of `bench/`, and write `BENCHMARKS.md` from their results."""
+    unknown = set(arguments.names) - set(BENCHES)
+    if unknown:
+        raise DevError(f"There is no {', '.join(sorted(unknown))}; choose of {', '.join(BENCHES)}.")
+    _, python, comfyui = _prepare(arguments)
+    environment = child_environment() | {"VIVACE_COMFYUI": str(comfyui)}
+    names = [] if arguments.page_only else arguments.names or BENCHES
+    steps = [[f"vivace.bench.{name}", *extra] for name in names]
+    for step in [*steps, ["vivace.bench.benchmarks"]]:
+        command = [str(python), "-m", *step]
+        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        if status != 0:
+            return status
+    return 0
 
 
 def startup(arguments: Namespace, extra: list[str]) -> int:
