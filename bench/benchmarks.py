@@ -27,8 +27,8 @@ _HEAD = """# Measurements
 
 Written by `python3 dev.py bench` from the JSON files in `bench/results/`, which have every figure,
 the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all of it,
-and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all rounds;
-a ratio is taken within a round, in which all contenders ran by turns on the same machine.
+and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
+rounds; a ratio is taken within a round, in which all contenders ran by turns on the same machine.
 """
 
 
