@@ -127,9 +127,10 @@ class PromptLibrary:
         """
         path = self._path(name)
         with self._locked():
+            there = _read(path) is not None  # or it is damaged, and not written over
             if revision is not None:
                 _check_revision(name, path, revision)
-            elif not overwrite and _read(path) is not None:
+            elif there and not overwrite:
                 raise _taken(name)
             self._check_case(path)
             write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})

@@ -366,7 +366,7 @@ def _(stack: Stack) -> None:
     expect(stack.page.get_by_label("Load new")).to_be_visible()
     assert stack.library.stacks["new"] == START
     expect(stack.page.get_by_label("Name of the stack")).to_be_focused()
-    stack.press("Shift+Tab", "Shift+Tab")
+    stack.press("Shift+Tab", "Shift+Tab", "Shift+Tab")  # over Delete and Export
     expect(stack.page.get_by_label("Load old")).to_be_focused()
     stack.press("Enter")
     assert stack.rows == [row(WATER, 0.4)]
