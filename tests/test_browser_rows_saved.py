@@ -11,17 +11,8 @@ from playwright.sync_api import expect
 from support.editor import load, prompt_of, stack_of
 from support.graphs import row
 from support.lora_editor import INK, MISSING, NAMES, Stack, three
-from vivace.devkit.client import ComfyClient
 
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
-
-
-@pytest.fixture
-def undo_works(renderer: str, client: ComfyClient) -> None:
-    """Skips what is known to fail; the cause is not known."""
-    version = client.get_json("/system_stats")["system"]["comfyui_version"]
-    if renderer == "vue" and version == "0.18.2":
-        pytest.skip("undo from a field fails with the Vue nodes of this older editor")
 
 
 @pytest.mark.usefixtures("undo_works")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ BLOCKS = {
 }
 
 
-def run(path: str, known: dict[str, Any]) -> dict[str, Any]:
+def run(path: str, known: Mapping[str, Any]) -> dict[str, Any]:
     """The names that a block defines, with what its file has at hand."""
     found = dict(known)
     exec(compile(f"from __future__ import annotations\n{BLOCKS[path]}", path, "exec"), found)  # noqa: S102
     return found
 
 
-def value(path: str, known: dict[str, Any]) -> Any:
+def value(path: str, known: Mapping[str, Any]) -> Any:
     return eval(compile(BLOCKS[path], path, "eval"), dict(known))  # noqa: S307
 
 
@@ -87,7 +88,8 @@ def test_the_format_is_read_as_the_others_are(
 def delta(path: Path, module: str) -> torch.Tensor:
     """What a file of Tiny-DiT adds to a weight."""
     (entry,) = load_lora(path, architectures=(tiny(),)).deltas[module]
-    return entry.delta.matrix()
+    added: Any = entry.delta
+    return added.matrix()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_the_target_takes_ranks_and_gives_them_back() -> None:
     from vivace.wrappers import column_kinds
 
     kind: column_kinds.ColumnKind = run(
-        "wrappers/column_kinds.py", vars(column_kinds) | {"Parameter": Parameter}
+        "wrappers/column_kinds.py", dict(vars(column_kinds), Parameter=Parameter)
     )["Plain"]()
     layer, x = Layer(), random(5, 8, seed=5)
     before, factors = layer(x), kind.factors(layer)
