@@ -38,21 +38,29 @@ KEYS = {
 }
 NAMES = {"environment variable": VARIABLE, "keyring": "lab", "secrets file": "lab"}
 PASTED = "sk-pasted-Canary-9f8e7d6c5b4a3f2e1d0c"
-# The interface of the package keyring, over a file in place of the operating system.
+# A backend of the real keyring package, over a file in place of the operating system's.
 KEYRING = """
-import pathlib, sys, types
+import pathlib
 
-errors = types.ModuleType("keyring.errors")
-errors.KeyringError = type("KeyringError", (Exception,), {{}})
-keyring = types.ModuleType("keyring")
-keyring.errors = errors
+import keyring
+from keyring.backend import KeyringBackend
 
-def get_password(service, name):
-    assert service == "ComfyUI-Vivace", service
-    return pathlib.Path({path!r}).read_text() if name == "lab" else None
 
-keyring.get_password = get_password
-sys.modules.update({{"keyring": keyring, "keyring.errors": errors}})
+class FileKeyring(KeyringBackend):
+    priority = 1
+
+    def get_password(self, service, username):
+        held = (service, username) == ("ComfyUI-Vivace", "lab")
+        return pathlib.Path({path!r}).read_text() if held else None
+
+    def set_password(self, service, username, password):
+        raise NotImplementedError
+
+    def delete_password(self, service, username):
+        raise NotImplementedError
+
+
+keyring.set_keyring(FileKeyring())
 NODE_CLASS_MAPPINGS = {{}}
 """
 
@@ -74,7 +82,7 @@ def guarded(comfyui_folder: Path, vault: Path) -> Iterator[ComfyServer]:
     shutil.rmtree(work, ignore_errors=True)
     nodes = work / "custom_nodes"
     nodes.mkdir(parents=True)
-    (nodes / "keyring_double.py").write_text(KEYRING.format(path=str(vault / "ring")))
+    (nodes / "file_keyring.py").write_text(KEYRING.format(path=str(vault / "ring")))
     secrets = secrets_file(work)
     secrets.parent.mkdir(parents=True)
     secrets.write_text(f"lab={KEYS['secrets file']}\n")

@@ -144,7 +144,8 @@ def _from_environment(secret: Secret) -> str:
 
 def _from_keyring(secret: Secret) -> str:
     try:
-        import keyring  # pyright: ignore[reportMissingImports]
+        import keyring
+        import keyring.errors
     except ImportError:
         remedy = "Run `pip install keyring` in ComfyUI's Python, or use an environment variable"
         raise SecretError(str(secret), "the keyring package is not installed", remedy) from None

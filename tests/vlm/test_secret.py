@@ -11,12 +11,15 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 from urllib.parse import quote
 
+import keyring
+import keyring.errors
 import pytest
+from keyring.backend import KeyringBackend
 from vivace.vlm.openai_request import ChatRequest, Message
 from vivace.vlm.remote import RemoteEngine
 from vivace.vlm.remote_errors import RemoteError
@@ -148,26 +151,44 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         Secret.from_file(path, "mine")
 
 
-def fake_keyring(monkeypatch: pytest.MonkeyPatch, get: Callable[[str, str], str | None]) -> None:
-    module = ModuleType("keyring")
-    module.errors = type("errors", (), {"KeyringError": OSError})  # pyright: ignore
-    module.get_password = get  # pyright: ignore
-    monkeypatch.setitem(sys.modules, "keyring", module)
+class Ring(KeyringBackend):
+    """A backend that asks a function."""
+
+    priority = 1  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, get: Callable[[str, str], str | None]) -> None:
+        super().__init__()
+        self._get = get
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self._get(service, username)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
 
 
-def test_a_key_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_keyring(monkeypatch, lambda *entry: {(KEYRING_SERVICE, "mine"): CANARY}.get(entry))
+@pytest.fixture
+def use_ring() -> Iterator[Callable[[Callable[[str, str], str | None]], None]]:
+    before = keyring.get_keyring()
+    yield lambda get: keyring.set_keyring(Ring(get))
+    keyring.set_keyring(before)
+
+
+def test_a_key_from_the_keyring(use_ring: Any) -> None:
+    use_ring(lambda *entry: {(KEYRING_SERVICE, "mine"): CANARY}.get(entry))
     assert Secret.from_keyring("mine").reveal() == CANARY
     with pytest.raises(SecretError, match="keyring set ComfyUI-Vivace other"):
         Secret.from_keyring("other")
 
 
-def test_a_keyring_that_is_missing_or_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyring_that_is_missing_or_locked(
+    use_ring: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def locked(*_: str) -> None:
-        raise OSError(CANARY)
+        raise keyring.errors.KeyringLocked(CANARY)
 
-    fake_keyring(monkeypatch, locked)
-    with pytest.raises(SecretError, match="cannot be read") as caught:
+    use_ring(locked)
+    with pytest.raises(SecretError, match=r"cannot be read \(KeyringLocked\)") as caught:
         Secret.from_keyring("mine")
     assert_clean(caught.value)
     monkeypatch.setitem(sys.modules, "keyring", None)
