@@ -78,10 +78,12 @@ def test_nothing_of_the_users_is_replaced_by_a_link(tmp_path: Path) -> None:
     assert stale.resolve() == ROOT
 
 
-def test_a_folder_that_is_no_pack_is_refused(tmp_path: Path, comfyui_folder: Path) -> None:
+def test_a_folder_that_is_no_pack_is_refused(
+    tmp_path: Path, comfyui_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = Namespace(comfyui=NEWEST.version, json=True, pack=str(tmp_path))
-    with pytest.raises(DevError, match="not a custom node folder"):
-        commands.startup(arguments, [])
+    assert commands.startup(arguments, []) == 1
+    assert "not a custom node folder" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--help"], ["test", "--help"], ["startup", "--help"]])

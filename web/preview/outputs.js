@@ -12,12 +12,18 @@ const LEAST_HEIGHT = 140;
 /** @type {WeakMap<Editor.Node, HTMLElement>} */
 const views = new WeakMap();
 
+/** What a view shows, as JSON. @type {WeakMap<HTMLElement, string>} */
+const shown = new WeakMap();
+
 /**
  * @param {HTMLElement} view
  * @param {Editor.NodeResult} result
  */
 function showResult(view, result) {
   if (!result?.values) return;
+  const content = JSON.stringify(result.values);
+  if (shown.get(view) === content) return; // a player goes on
+  shown.set(view, content);
   if (result.values.length) view.replaceChildren(...result.values.map(viewOf));
   else view.textContent = "Connect what you want to see.";
 }
