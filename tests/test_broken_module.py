@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.graphs import PEFT, SOME_WEIGHT, node, row, stack_prompt
+from support.published import copy_pack, server_with
 from vivace.devkit.client import ComfyClient, PromptFailedError, PromptRejectedError
-from vivace.devkit.layout import OUT, ROOT
+from vivace.devkit.layout import OUT
 from vivace.devkit.server import ComfyServer
 
 PACK = "Vivace-broken"
@@ -22,41 +22,13 @@ def broken(comfyui_folder: Path, models: Path) -> Iterator[ComfyServer]:
     work = OUT / "tests" / "broken"
     shutil.rmtree(work, ignore_errors=True)
     pack = work / "custom_nodes" / PACK
-    for name in (
-        "nodes",
-        "routes",
-        "lora",
-        "migrate",
-        "music",
-        "svdquant",
-        "toolkit",
-        "vlm",
-        "wrappers",
-        "web",
-    ):
-        shutil.copytree(ROOT / name, pack / name)
-    for file in ROOT.glob("*.py"):
-        shutil.copy(file, pack)
+    copy_pack(pack)
     image = pack / "nodes" / "image.py"
     imports = "from comfy_api.latest import io"
     source = image.read_text()
     assert imports in source
     image.write_text(source.replace(imports, f"import frobnicate_not_installed\n{imports}"))
-    server = ComfyServer(
-        Path(sys.executable),
-        comfyui_folder,
-        work,
-        arguments=[
-            "--disable-all-custom-nodes",
-            "--whitelist-custom-nodes",
-            PACK,
-            "vivace_test_nodes",
-        ],
-        test_nodes=True,
-        model_dirs={"custom_nodes": [pack.parent]},
-        log=work / "server.log",
-    )
-    with server:
+    with server_with(pack, work, comfyui_folder) as server:
         server.wait_until_ready()
         yield server
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import vivace
 from PIL import Image
+from support.published import left_out
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.layout import PACK_NAME
 from vivace.devkit.pictures.image_files import NODE_BYTES
@@ -151,22 +151,11 @@ def test_pictures_are_filled_with_inputs_that_exist(schemas: dict[str, Any]) -> 
 
 
 def test_pages_and_examples_are_published() -> None:
-    """`.comfyignore` says what the registry's archive leaves out, in the patterns of git."""
-    command = ["git", "-c", f"core.excludesFile={ROOT / '.comfyignore'}", "check-ignore"]
     folders = ("web", "locales", "example_workflows", "docs")
     paths = [path for name in folders for path in (ROOT / name).rglob("*")]
-    files = [path.relative_to(ROOT).as_posix() for path in paths]
-    found = subprocess.run(
-        [*command, "--no-index", "--stdin"],
-        cwd=ROOT,
-        input="\n".join(files),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    left_out = found.stdout.splitlines()
-    assert "docs/qwenvl.md" in left_out
-    assert [name for name in left_out if not name.startswith("docs/")] == []
+    found = left_out([path.relative_to(ROOT).as_posix() for path in paths])
+    assert "docs/qwenvl.md" in found
+    assert [name for name in found if not name.startswith("docs/")] == []
 
 
 def test_nodes_that_pages_point_to_exist(schemas: dict[str, Any]) -> None:

@@ -122,17 +122,17 @@ class Presets {
     share.addEventListener("click", () => saveFile(`${name}.json`, { [FIELD]: { [name]: rows } }));
     const remove = make("button", { type: "button", title: "Delete" });
     let sure = false;
-    const ask = (/** @type {boolean} */ asked) => {
+    const arm = (/** @type {boolean} */ asked) => {
       sure = asked;
       remove.textContent = sure ? "Delete?" : "✕";
       remove.ariaLabel = sure ? `Delete ${name}: press again to delete` : `Delete ${name}`;
     };
-    ask(false);
+    arm(false);
     remove.addEventListener("click", () => {
       if (sure) this.attempt(() => deleteStack(name));
-      else ask(true);
+      else arm(true);
     });
-    remove.addEventListener("blur", () => ask(false));
+    remove.addEventListener("blur", () => arm(false));
     return make("div", { className: "vivace-presets-entry", role: "listitem" }, load, share, remove);
   }
 }
