@@ -14,6 +14,7 @@ from support.cli_process import refused, start, vivace_json
 from support.cli_queue import Queue, check_pending_is_cancelled, interrupt_when
 from support.graphs import PEFT
 from support.svdquant_files import QUANTIZED
+from support.z_image_file import Z_IMAGE
 from vivace.devkit.demo.models import MODEL_FILE
 from vivace.devkit.server import ComfyServer
 
@@ -51,7 +52,8 @@ def write(path: Path, **values: Any) -> Path:
 
 def picture(server: ComfyServer, folder: Path, *words: str) -> bytes:
     more = ("--size=64x64", "--steps=1", "--cfg=1", "--seed=5", "-o", folder)
-    found = vivace_json(server.url, "infer", "a fox", "--model", MODEL_FILE, *more, *words)
+    model = () if "--model" in words else ("--model", MODEL_FILE)
+    found = vivace_json(server.url, "infer", "a fox", *model, *more, *words)
     with Image.open(found["runs"][0]["files"][0]["path"]) as image:
         return image.convert("RGB").tobytes()
 
@@ -95,6 +97,22 @@ def test_train_sample_use_and_resume(
     assert more["samples"] == []
     # The same seed draws the same noise: only what was learnt is different.
     assert sum(more["losses"]) < 0.9 * sum(losses[:2])
+
+
+def test_z_image_is_trained(whole_server: ComfyServer, dataset: Path, tmp_path: Path) -> None:
+    values = FAST | {"model": Z_IMAGE, "steps": 4}
+    found = vivace_json(whole_server.url, "train", write(tmp_path / "z.yaml", **values))
+    assert len(found["losses"]) == 4
+    assert all(math.isfinite(loss) for loss in found["losses"])
+    lora = Path(found["lora"])
+    inspected = vivace_json(whole_server.url, "lora", "inspect", lora)
+    (report,) = inspected["files"] if isinstance(inspected, dict) else inspected
+    assert report["architecture"] == "z_image"
+    assert {key["status"] for key in report["keys"]} == {"mapped"}
+    (whole_server.work / "loras" / lora.name).write_bytes(lora.read_bytes())
+    chosen = ("--model", Z_IMAGE)
+    plain = picture(whole_server, tmp_path / "plain", *chosen)
+    assert picture(whole_server, tmp_path / "used", *chosen, f"--lora={lora.name}") != plain
 
 
 def difference(one: bytes, other: bytes) -> float:
