@@ -50,17 +50,14 @@ def test_an_interaction(stack: Stack, cell: tuple[str, str]) -> None:
     CELLS[cell](stack)
 
 
-BY_MOUSE = [(name, "mouse") for name in ("add", "info", *SOME)]
-
-
 @pytest.mark.usefixtures("small_window")
-@pytest.mark.parametrize("cell", BY_MOUSE, ids=names(BY_MOUSE))
+@pytest.mark.parametrize("cell", ALL, ids=names(ALL))
 def test_an_interaction_in_a_small_window(
     stack: Stack, renderer: str, cell: tuple[str, str]
 ) -> None:
     stack.show(*START)
     CELLS[cell](stack)
-    shoot(stack.page, f"rows-{renderer}-800-{cell[0]}")
+    shoot(stack.page, f"rows-{renderer}-800-{cell[0]}-{cell[1]}")
 
 
 ZOOMED = [(name, device) for name in SOME for device in DEVICES] + [("drag a strength", "mouse")]
