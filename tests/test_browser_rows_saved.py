@@ -82,6 +82,7 @@ def random_rows(source: random.Random) -> list[dict[str, Any]]:
 ROUND_TRIPS = """async list => {
     const widget = node => node.widgets.find(w => w.name === "rows");
     const stack = () => app.graph.nodes.find(n => n.comfyClass === "VivaceLoraStack");
+    const tab = app.extensionManager.workflow.activeWorkflow; // each load would open another
     const results = [];
     for (const rows of list) {
         widget(stack()).value = rows;
@@ -92,7 +93,8 @@ ROUND_TRIPS = """async list => {
         const pasted = app.graph.nodes.find(n => n !== stack());
         const copy = widget(pasted).value;
         app.graph.remove(pasted);
-        await app.loadGraphData(JSON.parse(JSON.stringify(app.graph.serialize())));
+        const saved = JSON.parse(JSON.stringify(app.graph.serialize()));
+        await app.loadGraphData(saved, true, true, tab);
         results.push({ prompt, copy, loaded: widget(stack()).value });
     }
     return results;
