@@ -215,11 +215,3 @@ def stack(editor: Page, library: Library, renderer: str) -> Stack:
         library.names = list(NAMES)
         opened.refresh()
     return opened
-
-
-@pytest.fixture
-def undo_works(renderer: str, client: ComfyClient) -> None:
-    """Skips what is known to fail; the cause is not known."""
-    version = client.get_json("/system_stats")["system"]["comfyui_version"]
-    if renderer == "vue" and version == "0.18.2":
-        pytest.skip("the Vue nodes of this older editor do not show all that is undone")

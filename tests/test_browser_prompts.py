@@ -134,7 +134,6 @@ def test_a_prompt_is_found_and_chosen_by_mouse(manager: Manager, renderer: str) 
     assert set(sent) == {"prompt", "positive", "negative", "variables", "seed"}
 
 
-@pytest.mark.usefixtures("undo_works")
 def test_a_prompt_is_chosen_by_keyboard_and_undone(manager: Manager) -> None:
     manager.show(positive="mine")
     manager.name.focus()

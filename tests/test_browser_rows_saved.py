@@ -6,7 +6,6 @@ import json
 import random
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 from support.editor import load, prompt_of, stack_of
 from support.graphs import row
@@ -15,7 +14,6 @@ from support.lora_editor import INK, MISSING, NAMES, Stack, three
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 
 
-@pytest.mark.usefixtures("undo_works")
 def test_every_change_is_one_step_to_undo(stack: Stack) -> None:
     stack.show(*three())
     stack.page.evaluate(f"() => {{ {TRACKER}.undoQueue.length = 0; }}")
@@ -57,7 +55,6 @@ def test_every_change_is_one_step_to_undo(stack: Stack) -> None:
         assert stack.rows == expected
 
 
-@pytest.mark.usefixtures("undo_works")
 def test_undo_works_from_a_strength_that_was_stepped(stack: Stack) -> None:
     stack.show(row(INK, 1.0))
     stack.part(1, "strength").focus()
@@ -139,7 +136,6 @@ def test_rows_round_trip_through_files_the_clipboard_and_the_api(stack: Stack) -
         assert result == {"prompt": {"__value__": rows}, "copy": rows, "loaded": rows}
 
 
-@pytest.mark.usefixtures("undo_works")
 def test_random_rows_are_undone_and_redone(stack: Stack) -> None:
     source = random.Random(6)  # noqa: S311
     # The number tells neighbours apart: a state like the one before it is no step.

@@ -158,6 +158,7 @@ declare namespace Editor {
     /** On the editor's command that refreshes the lists of files. */
     refreshComboInNodes?(): Promise<void>;
     beforeConfigureGraph?(workflow: Workflow): Promise<void>;
+    afterConfigureGraph?(): Promise<void>;
     /** With all results that are kept for the workflow: when it is opened, and when one changes. */
     onNodeOutputsUpdated?(outputs: Record<string, NodeResult>): void;
   }
