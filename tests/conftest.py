@@ -146,10 +146,11 @@ def client(server: ComfyServer) -> ComfyClient:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
     from support.editor import find_browser
     from vivace.devkit.browser import FLAGS
 
+    expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
     program = find_browser()
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=FLAGS)

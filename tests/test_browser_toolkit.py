@@ -79,7 +79,7 @@ def test_what_is_seen_and_heard(editor: Page, renderer: str) -> None:
     assert editor.evaluate("() => app.graph.getNodeById(4).imgs?.length ?? 0") == 0
     assert editor.locator("img[src*='vivace_']").count() == 4
     waveform = editor.locator(".vivace-waveform")
-    waveform.scroll_into_view_if_needed()
+    waveform.hover()  # scrolls to it, and goes on when the editor puts the node elsewhere
     shoot(editor, f"preview-outputs-media-{renderer}")
     box = waveform.bounding_box()
     assert box is not None
@@ -91,7 +91,7 @@ def test_what_is_seen_and_heard(editor: Page, renderer: str) -> None:
     editor.wait_for_function(
         "() => Math.abs(document.querySelector('.vivace-playing').getAttribute('x1') - 150) < 12"
     )
-    editor.locator(f"{VALUES} video").scroll_into_view_if_needed()
+    editor.locator(f"{VALUES} video").hover()
     shoot(editor, f"preview-outputs-video-{renderer}")
 
 
