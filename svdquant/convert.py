@@ -14,13 +14,8 @@ from torch import Tensor
 
 from .layers import AWQ_TENSORS, GROUP, NVFP4_TENSORS, SVDQ_TENSORS, UNUSED_TENSORS
 from .linears import AwqLinear, SvdqLinear
-from .packing import (
-    awq_qweight_rows,
-    qweight_rows,
-    unpack_lowrank,
-    unpack_scales,
-    unpack_vector,
-)
+from .lowrank_packing import unpack_lowrank
+from .packing import awq_qweight_rows, qweight_rows, unpack_scales, unpack_vector
 
 # The order of the six chunks of a modulation: shift, scale, gate, shift, scale, gate.
 MODULATION_CHUNKS = 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from vivace.svdquant.packing import append_lowrank, pack_lowrank
+from vivace.svdquant.lowrank_packing import append_lowrank, pack_lowrank
 from vivace.tests.svdquant import closed_form
 from vivace.tests.svdquant.nunchaku_double import (
     AWQW4A16Linear,

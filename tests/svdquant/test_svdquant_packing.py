@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from vivace.svdquant import lowrank_packing as lowrank
 from vivace.svdquant import packing
 from vivace.tests.svdquant import closed_form
 
@@ -40,11 +41,11 @@ def test_lowrank_round_trip(
 ) -> None:
     shape = (rank, channels) if down else (channels, rank)
     factor = normal(*shape, seed=seed, dtype=dtype)
-    packed = packing.pack_lowrank(factor, down=down)
+    packed = lowrank.pack_lowrank(factor, down=down)
     if dtype != torch.float8_e4m3fn:  # torch scatters no 8-bit floats
         assert same(packed, closed_form.pack_factor(factor, down=down))
     assert packed.shape == (channels, rank)
-    assert same(packing.unpack_lowrank(packed, down=down), factor)
+    assert same(lowrank.unpack_lowrank(packed, down=down), factor)
 
 
 @settings(max_examples=40)
@@ -57,11 +58,11 @@ def test_append_is_packing_the_concatenation(
     one, other = (normal(*shape, seed=seed + i) for i, shape in enumerate(shapes))
     packed = closed_form.pack_factor(one, down=down)
     more = closed_form.pack_factor(other, down=down)
-    result = packing.append_lowrank(packed, more)
+    result = lowrank.append_lowrank(packed, more)
     assert same(result, closed_form.pack_factor(torch.cat([one, other], dim), down=down))
     assert result.is_contiguous()
-    assert same(packing.slice_lowrank(result, 0, base), packed)
-    assert same(packing.slice_lowrank(result, base, base + extra), more)
+    assert same(lowrank.slice_lowrank(result, 0, base), packed)
+    assert same(lowrank.slice_lowrank(result, base, base + extra), more)
 
 
 @pytest.mark.parametrize("down", [True, False])
@@ -70,15 +71,15 @@ def test_concatenating_packed_tensors_is_wrong(down: bool) -> None:
     one, other = (normal(*((32, 64) if down else (64, 32)), seed=i) for i in range(2))
     packed = [closed_form.pack_factor(factor, down=down) for factor in (one, other)]
     right = closed_form.pack_factor(torch.cat([one, other], 0 if down else 1), down=down)
-    assert same(packing.append_lowrank(*packed), right)
+    assert same(lowrank.append_lowrank(*packed), right)
     assert not torch.equal(torch.cat(packed, 1), right)
 
 
 def test_append_does_not_change_its_arguments_and_slices_are_copies() -> None:
     base, extra = normal(64, 32), normal(64, 16, seed=1)
     before = base.clone(), extra.clone()
-    result = packing.append_lowrank(base, extra)
-    cut, whole = packing.slice_lowrank(result, 0, 32), packing.slice_lowrank(result, 0, 48)
+    result = lowrank.append_lowrank(base, extra)
+    cut, whole = lowrank.slice_lowrank(result, 0, 32), lowrank.slice_lowrank(result, 0, 48)
     result.zero_()
     assert float(whole.abs().min()) > 0
     assert same(base, before[0])
@@ -98,7 +99,7 @@ def test_scale_changes_only_its_own_ranks(
     source = normal(channels, stop - start, seed=seed + 1)
     factors = normal(stop - start, seed=seed + 2)
     master = closed_form.pack_factor(source, down=False)
-    packing.scale_lowrank_blocks(packed, start, factors, master)
+    lowrank.scale_lowrank_blocks(packed, start, factors, master)
     result = closed_form.unpack_factor(packed, down=False)
     assert same(result[:, :start], up[:, :start])
     assert same(result[:, stop:], up[:, stop:])
@@ -109,7 +110,7 @@ def test_scale_in_place_by_one_number() -> None:
     for down in (True, False):
         factor = normal(*((48, 32) if down else (32, 48)), dtype=torch.bfloat16)
         packed = closed_form.pack_factor(factor, down=down)
-        packing.scale_lowrank_blocks(packed, 16, 0.3)
+        lowrank.scale_lowrank_blocks(packed, 16, 0.3)
         result = closed_form.unpack_factor(packed, down=down)
         ranks = result if down else result.t()
         before = factor if down else factor.t()
@@ -120,7 +121,7 @@ def test_scale_in_place_by_one_number() -> None:
 def test_scale_computes_in_float32_whatever_the_source() -> None:
     packed = torch.zeros(32, 16)
     source = normal(32, 16, dtype=torch.bfloat16)
-    packing.scale_lowrank_blocks(packed, 0, 0.3, source)
+    lowrank.scale_lowrank_blocks(packed, 0, 0.3, source)
     assert same(packed, source.float() * 0.3)
 
 
@@ -188,30 +189,30 @@ def test_nibbles() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: packing.pack_lowrank(normal(24, 32), down=True), r"\[24, 32\]: .* 16 and 16"),
-        (lambda: packing.unpack_lowrank(normal(32, 8), down=False), r"\[32, 8\]: .* 16 and 16"),
-        (lambda: packing.unpack_lowrank(normal(32), down=False), r"cannot have the shape \[32\]"),
-        (lambda: packing.append_lowrank(normal(32, 16), normal(48, 16)), "channels .* 32 and 48"),
+        (lambda: lowrank.pack_lowrank(normal(24, 32), down=True), r"\[24, 32\]: .* 16 and 16"),
+        (lambda: lowrank.unpack_lowrank(normal(32, 8), down=False), r"\[32, 8\]: .* 16 and 16"),
+        (lambda: lowrank.unpack_lowrank(normal(32), down=False), r"cannot have the shape \[32\]"),
+        (lambda: lowrank.append_lowrank(normal(32, 16), normal(48, 16)), "channels .* 32 and 48"),
         (
-            lambda: packing.append_lowrank(normal(32, 16), normal(32, 16).bfloat16()),
+            lambda: lowrank.append_lowrank(normal(32, 16), normal(32, 16).bfloat16()),
             "dtype .* torch.float32 and torch.bfloat16",
         ),
-        (lambda: packing.append_lowrank(normal(32, 16), normal(32, 20)), r"\[32, 20\]"),
-        (lambda: packing.slice_lowrank(normal(32, 48), 0, 40), "ranks 0:40 of 48"),
-        (lambda: packing.slice_lowrank(normal(32, 48), 32, 64), "ranks 32:64 of 48"),
+        (lambda: lowrank.append_lowrank(normal(32, 16), normal(32, 20)), r"\[32, 20\]"),
+        (lambda: lowrank.slice_lowrank(normal(32, 48), 0, 40), "ranks 0:40 of 48"),
+        (lambda: lowrank.slice_lowrank(normal(32, 48), 32, 64), "ranks 32:64 of 48"),
         (
-            lambda: packing.scale_lowrank_blocks(normal(32, 32).t(), 16, 2.0),
+            lambda: lowrank.scale_lowrank_blocks(normal(32, 32).t(), 16, 2.0),
             "not contiguous",
         ),
         (
-            lambda: packing.scale_lowrank_blocks(normal(32, 32), 16, normal(8)),
+            lambda: lowrank.scale_lowrank_blocks(normal(32, 32), 16, normal(8)),
             r"16 ranks need as many factors, not \[8\]",
         ),
         (
-            lambda: packing.scale_lowrank_blocks(normal(32, 32), 16, 1.0, normal(48, 16)),
+            lambda: lowrank.scale_lowrank_blocks(normal(32, 32), 16, 1.0, normal(48, 16)),
             "source of 48 channels for a factor of 32",
         ),
-        (lambda: packing.scale_lowrank_blocks(normal(32, 32), 32, 1.0), "ranks 32:32 of 32"),
+        (lambda: lowrank.scale_lowrank_blocks(normal(32, 32), 32, 1.0), "ranks 32:32 of 32"),
         (lambda: packing.unpack_qweight(integers(0, 9, 192, 64).to(torch.int8)), r"128 and 64"),
         (lambda: packing.unpack_qweight(integers(0, 9, 128, 64)), "int8, not torch.int64"),
         (lambda: packing.unpack_scales(normal(2, 64)), r"\[2, 64\]: .* 1 and 128"),
