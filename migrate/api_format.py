@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .model_kind import is_ours, strings
-from .report import Left, MigrationReport, Replaced
-from .rules import Known, NotMigratable, OldNode, Rule
+from .neighbors import Consumer, Neighbor, Place
+from .report import Folded, Left, MigrationReport, Replaced
+from .rules import Known, NewNode, NotMigratable, OldNode, Rule
 from .table import DECLINED, RULES
 from .targets import TARGETS
 from .widgets import CONTROL
@@ -14,23 +16,45 @@ from .widgets import CONTROL
 
 def migrate_prompt(prompt: dict[str, Any], known: Known, report: MigrationReport) -> None:
     """Replace the nodes of a prompt, in place."""
-    for id_, node in prompt.items():
-        name = node.get("class_type") if isinstance(node, dict) else None
-        if not isinstance(name, str) or name in known.installed:
-            continue
-        if name in DECLINED:
-            report.left.append(Left(id_, name, DECLINED[name]))
-        if name not in RULES:
-            continue
-        try:
-            notes = _replace(prompt, id_, RULES[name], known)
-        except NotMigratable as reason:
-            report.left.append(Left(id_, name, str(reason)))
-            continue
-        report.replaced.append(Replaced(id_, name, node["class_type"], notes))
+    folded: dict[int | str, str] = {}
+    for last in (False, True):
+        for id_, node in prompt.items():
+            name = node.get("class_type") if isinstance(node, dict) else None
+            if not isinstance(name, str) or name in known.installed:
+                continue
+            if name in DECLINED and not last:
+                report.left.append(Left(id_, name, DECLINED[name]))
+            if name not in RULES or RULES[name].last is not last:
+                continue
+            try:
+                new = _replace(prompt, id_, RULES[name], known)
+            except NotMigratable as reason:
+                report.left.append(Left(id_, name, str(reason)))
+                continue
+            folded |= {str(other): id_ for other in new.folded}
+            report.replaced.append(Replaced(id_, name, node["class_type"], new.notes))
+        _drop(prompt, folded, known, report)
 
 
-def _replace(prompt: dict[str, Any], id_: str, rule: Rule, known: Known) -> list[str]:
+def _drop(
+    prompt: dict[str, Any], folded: dict[int | str, str], known: Known, report: MigrationReport
+) -> None:
+    """Take away the nodes whose work others do now, and that nothing is connected to."""
+    while True:
+        idle = [
+            id_
+            for id_, node in prompt.items()
+            if id_ in folded
+            and node["class_type"] not in known.installed
+            and not _consumers(prompt, id_)
+        ]
+        if not idle:
+            return
+        for id_ in idle:
+            report.folded.append(Folded(id_, prompt.pop(id_)["class_type"], folded[id_]))
+
+
+def _replace(prompt: dict[str, Any], id_: str, rule: Rule, known: Known) -> NewNode:
     node = prompt[id_]
     inputs = node.get("inputs")
     if not isinstance(inputs, dict):
@@ -47,8 +71,11 @@ def _replace(prompt: dict[str, Any], id_: str, rule: Rule, known: Known) -> list
             "its model could not be told to be Qwen-Image or Z-Image, which our LoRA nodes are for"
         )
     constants = {name: value for name, value in values.items() if name not in links}
-    new = rule.convert(OldNode(constants, frozenset(links), known))
-    lost = set(links) - set(new.links.values()) - set(rule.passes.values())
+    around = PromptNeighbors(prompt, known)
+    sources = {name: Place(link[0], link[1]) for name, link in links.items()}
+    old = OldNode(constants, frozenset(links), known, sources, around.consumers(id_), around)
+    new = rule.convert(old)
+    lost = set(links) - set(new.links.values()) - set(rule.passes.values()) - new.spent
     new.notes += [f"what was connected to '{name}' has no counterpart" for name in sorted(lost)]
     for link, holder, name in consumers:
         index = link[1]
@@ -57,13 +84,15 @@ def _replace(prompt: dict[str, Any], id_: str, rule: Rule, known: Known) -> list
         else:
             holder[name] = list(links[rule.passes[index]])
     target = TARGETS[new.class_type]
-    complete = target.complete(new.values, new.links)
+    complete = target.complete(new.values, {**new.links, **new.sources})
     complete.pop(CONTROL, None)
     node["class_type"] = new.class_type
-    node["inputs"] = {name: _plain(value) for name, value in complete.items()} | {
-        ours: links[theirs] for ours, theirs in new.links.items()
+    node["inputs"] = {
+        **{name: _plain(value) for name, value in complete.items()},
+        **{ours: links[theirs] for ours, theirs in new.links.items()},
+        **{ours: [place.id, place.slot] for ours, place in new.sources.items()},
     }
-    return new.notes
+    return new
 
 
 def _consumers(prompt: dict[str, Any], id_: str) -> list[tuple[list[Any], dict[str, Any], str]]:
@@ -75,6 +104,43 @@ def _consumers(prompt: dict[str, Any], id_: str) -> list[tuple[list[Any], dict[s
             if _is_link(value) and str(value[0]) == id_:
                 found.append((value, inputs, name))
     return found
+
+
+class PromptNeighbors:
+    """What a node of a prompt is connected to."""
+
+    def __init__(self, prompt: dict[str, Any], known: Known) -> None:
+        self._prompt = prompt
+        self._known = known
+
+    def node(self, id_: int | str) -> Neighbor | None:
+        """The node with an id."""
+        found = self._prompt.get(str(id_))
+        if not isinstance(found, dict) or not isinstance(found.get("class_type"), str):
+            return None
+        held = found.get("inputs")
+        if not isinstance(held, dict):
+            return None
+        links = {name: Place(value[0], value[1]) for name, value in held.items() if _is_link(value)}
+        values = {name: value for name, value in held.items() if name not in links}
+        return Neighbor(id_, found["class_type"], values, links)
+
+    def output_types(self, id_: int | str) -> Sequence[str]:
+        """The types that nodes of its class give out."""
+        found = self.node(id_)
+        return () if found is None else self._known.output_types(found.class_type)
+
+    def consumers(self, id_: int | str) -> Sequence[Consumer]:
+        """All that a node's outputs are connected to."""
+        found = []
+        for other, node in self._prompt.items():
+            held = node.get("inputs") if isinstance(node, dict) else None
+            for value in held.values() if isinstance(held, dict) else ():
+                if _is_link(value) and str(value[0]) == str(id_):
+                    class_type = node.get("class_type")
+                    name = class_type if isinstance(class_type, str) else ""
+                    found.append(Consumer(value[1], other, name))
+        return found
 
 
 def _model_is_ours(prompt: dict[str, Any], id_: str) -> bool:

@@ -53,13 +53,18 @@ def files_here(models: Path) -> Known:
         for name in names
         if name.lower().endswith(_LORA_SUFFIXES)
     ]
-    found = [
+    language = _folders(models, "LLM", "text_encoders")
+    return Known(loras, language, music_models=_folders(models, "musicgen"))
+
+
+def _folders(models: Path, *roots: str) -> list[str]:
+    """The model folders below some folders of `models`."""
+    return [
         Path(folder).relative_to(models / root).as_posix()
-        for root in ("LLM", "text_encoders")
+        for root in roots
         for folder, _, names in os.walk(models / root, followlinks=True)
         if "config.json" in names
     ]
-    return Known(loras, found)
 
 
 def _from_picture(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .neighbors import Place
+
 INPUTS, OUTPUTS = -10, -20
 _PLACES = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
@@ -82,6 +84,31 @@ class Graph:
         self.links.pop(link["id"], None)
         self.data["links"] = [item for item in self.data["links"] if item is not link.data]
 
+    def connect(self, origin: Place, target: Any) -> Link:
+        """A new link to a node; the target's socket, and its number, are left to the caller."""
+        id_ = max([self._last_link(), *(key for key in self.links if isinstance(key, int))]) + 1
+        state = self.data.get("state")
+        if "last_link_id" in self.data:
+            self.data["last_link_id"] = id_
+        if isinstance(state, dict) and "lastLinkId" in state:
+            state["lastLinkId"] = id_
+        parts = (id_, origin.id, origin.slot, target, 0, origin.type)
+        as_objects = "inputs" in self.data  # of a subgraph
+        link = Link(dict(zip(_PLACES, parts, strict=True)) if as_objects else list(parts))
+        self.links[id_] = link
+        self.data["links"] = [*_list(self.data.get("links")), link.data]
+        ids = self._ids_at_origin(link)
+        if ids is not None:
+            ids.append(id_)
+        return link
+
+    def drop(self, node: dict[str, Any]) -> None:
+        """Take a node away that nothing is connected to any more."""
+        for _, link in list(self.inputs(node)):
+            self.remove(link)
+        self.nodes = [item for item in self.nodes if item is not node]
+        self.data["nodes"] = [item for item in self.data["nodes"] if item is not node]
+
     def move(self, link: Link, origin: Link) -> None:
         """Let a link begin where another one does."""
         self._leave(link)
@@ -89,6 +116,13 @@ class Graph:
         ids = self._ids_at_origin(link)
         if ids is not None and link["id"] not in ids:
             ids.append(link["id"])
+
+    def _last_link(self) -> int:
+        """The number of the last link there ever was."""
+        state = self.data.get("state")
+        found = state.get("lastLinkId") if isinstance(state, dict) else None
+        known = [found, self.data.get("last_link_id"), 0]
+        return max(number for number in known if type(number) is int)
 
     def _leave(self, link: Link) -> None:
         ids = self._ids_at_origin(link)

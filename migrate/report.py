@@ -21,6 +21,15 @@ class Replaced:
 
 
 @dataclass
+class Folded:
+    """A node that is gone, as the node of ours with the id `into` does its work."""
+
+    node: str
+    old: str
+    into: str
+
+
+@dataclass
 class Left:
     """A known node that stays as it is, and why."""
 
@@ -34,6 +43,7 @@ class MigrationReport:
     """What was replaced, and what was left; nodes that we have no counterpart of are not listed."""
 
     replaced: list[Replaced] = field(default_factory=list)
+    folded: list[Folded] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What of the workflow itself could not be read."""
@@ -48,6 +58,7 @@ class MigrationReport:
         for item in self.replaced:
             found.append(f"{item.node}: {item.old} -> {item.new}")
             found += [f"  note: {note}" for note in item.notes]
+        found += [f"{item.node}: {item.old} is part of {item.into} now" for item in self.folded]
         found += [f"{item.node}: {item.old} stays: {item.reason}" for item in self.left]
         found += self.problems
         return found or ["nothing to replace"]

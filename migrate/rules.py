@@ -6,10 +6,11 @@ Rules are data; what they say is done once for each format of a workflow, in `ui
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 
 
@@ -27,6 +28,9 @@ class Known:
     """Whether nodes for models of any kind are replaced without a look at the model."""
     installed: Collection[str] = ()
     """Classes that work here; their nodes stay."""
+    music_models: Collection[str] = ()
+    output_types: Callable[[str], Sequence[str]] = lambda name: COMMON_TYPES.get(name, ())
+    """The types of what nodes of a class give out, which a prompt does not say."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class OldNode:
     linked: frozenset[str]
     """Inputs that get their value from another node."""
     known: Known
+    sources: Mapping[str, Place] = field(default_factory=dict)
+    """Where the links of `linked` begin."""
+    consumers: Sequence[Consumer] = ()
+    around: Neighbors = field(default_factory=NoNeighbors)
 
     def has(self, name: str) -> bool:
         """Whether the input has a value or a link."""
@@ -52,6 +60,12 @@ class NewNode:
     values: dict[str, Any] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     """Our input -> the old input whose link it takes."""
+    sources: dict[str, Place] = field(default_factory=dict)
+    """Our input -> an output that it gets a new link from."""
+    folded: dict[int | str, str] = field(default_factory=dict)
+    """Id and class of nodes that ours does the work of; those that serve nobody else go."""
+    spent: set[str] = field(default_factory=set)
+    """Old inputs of which the link has done its service."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -95,6 +109,10 @@ class Rule:
     """Whether the old node works with models that ours cannot take."""
     widgets: Mapping[str, str] = field(default_factory=dict)
     """Old widget -> ours, beside those of `fields`: where a subgraph shows it outside."""
+    last: bool = False
+    """Whether its nodes are replaced after those that they may be folded into."""
+    secret: bool = False
+    """Whether a value may be a secret, which no message may show."""
 
     def read(self, values: Any) -> dict[str, Any]:
         """The values by input name, from a node's `widgets_values` or a prompt's `inputs`.
@@ -111,7 +129,8 @@ class Rule:
             found = layout.read(given)
             if found is not None:
                 return found
-        raise NotMigratable(f"its values {shown(given)} are not those of any version of that node")
+        listed = "" if self.secret else f" {shown(given)}"
+        raise NotMigratable(f"its values{listed} are not those of any version of that node")
 
     def convert(self, old: OldNode) -> NewNode:
         """Our node for an old one.

@@ -8,11 +8,20 @@ from .ailab_rules import AILAB_RULES
 from .localvlm_rules import LOCALVLM_RULES
 from .lora_rules import LORA_RULES
 from .rules import Rule
+from .toolkit_music_rules import TOOLKIT_MUSIC_RULES
 from .toolkit_rules import TOOLKIT_RULES
+from .toolkit_text_rules import TOOLKIT_TEXT_RULES
 
 RULES: Mapping[str, Rule] = {
     name: rule
-    for rule in (*LORA_RULES, *AILAB_RULES, *LOCALVLM_RULES, *TOOLKIT_RULES)
+    for rule in (
+        *LORA_RULES,
+        *AILAB_RULES,
+        *LOCALVLM_RULES,
+        *TOOLKIT_RULES,
+        *TOOLKIT_TEXT_RULES,
+        *TOOLKIT_MUSIC_RULES,
+    )
     for name in rule.old
 }
 
@@ -20,19 +29,10 @@ _GGUF = (
     "it runs GGUF files; start llama.cpp's server with the file, and add a QwenVL with the engine"
     " 'server'"
 )
-_CONTEXT = "that of comfyui-llm-toolkit works on the bundle of values that its nodes hand around"
-_SERVICE = "that of comfyui-llm-toolkit asks a service on the web"
 DECLINED: Mapping[str, str] = {
     "AILab_QwenVL_GGUF": _GGUF,
     "AILab_QwenVL_GGUF_Advanced": _GGUF,
     "AILab_QwenVL_GGUF_PromptEnhancer": _GGUF,
     "AILab_HuggingFaceDownloader": "it fetches single files into any folder; ours models to run",
     "Lora Stacker (LoraManager)": "it has no model; connect its output to a LoRA Stack of ours",
-    "APIKeyInput": "it keeps the key in the workflow; store it on the server for our API Key",
-    "GenerateLyrics": f"{_SERVICE}; our Generate Text writes texts",
-    "GenerateMusic": f"{_SERVICE}; our Generate Music runs a model on this machine",
-    "LLMPromptManager": _CONTEXT,
-    "LLMToolkitTextGenerator": f"{_CONTEXT}; use a Generate Text of ours",
-    "LLMToolkitTextGeneratorStream": f"{_CONTEXT}; use a Generate Text of ours",
-    "PreviewOutputs": f"{_CONTEXT}; use a Preview Outputs of ours",
 }

@@ -23,6 +23,8 @@ class Input:
     default: Any = None
     widget: bool = True
     optional: bool = False
+    socket: bool = True
+    """Whether something can be connected; else it is a widget only."""
     when: tuple[str, str] | None = None
     """The choice, and its value, that this input belongs to."""
     slots: int = 0
@@ -76,9 +78,39 @@ def _optional(name: str, type_: str, default: Any, when: tuple[str, str] | None 
     return Input(name, type_, default, optional=True, when=when)
 
 
-_LOCAL, _CUSTOM = ("engine", "local"), ("sampling", "custom")
+_LOCAL, _SERVER, _CUSTOM = ("engine", "local"), ("engine", "server"), ("sampling", "custom")
 _CHOICE = "COMFY_DYNAMICCOMBO_V3"
 _GRADIENT, _CHECKER, _NOISE = (("pattern", name) for name in ("gradient", "checker", "noise"))
+_FORM = "answer_format"
+_AS_JSON, _AS_SCHEMA = (_FORM, "JSON"), (_FORM, "JSON schema")
+_ENGINE = (
+    Input("engine", _CHOICE, "local"),
+    Input("engine.model", "COMBO", "", when=_LOCAL),
+    _optional("engine.quantization", "COMBO", "none", _LOCAL),
+    _optional("engine.dtype", "COMBO", "bfloat16", _LOCAL),
+    _optional("engine.attention", "COMBO", "auto", _LOCAL),
+    _optional("engine.compile_vision", "COMBO", "auto", _LOCAL),
+    _optional("engine.compile_decode", "COMBO", "auto", _LOCAL),
+    _optional("engine.keep_loaded", "BOOLEAN", True, _LOCAL),
+    Input("engine.address", "STRING", "http://localhost:8000/v1", when=_SERVER),
+    Input("engine.server_model", "STRING", "", when=_SERVER),
+    _optional("engine.api_key_variable", "STRING", "", _SERVER),
+    _optional("engine.timeout", "FLOAT", 180.0, _SERVER),
+    _optional("engine.concurrency", "INT", 4, _SERVER),
+)
+_ANSWER = (
+    _optional("image_quality", "COMBO", "balanced"),
+    _optional("enable_image_cache", "BOOLEAN", True),
+    _optional("max_tokens", "INT", 512),
+    _optional("thinking_budget", "INT", -1),
+    _optional("sampling", _CHOICE, "model default"),
+    _optional("sampling.temperature", "FLOAT", 0.7, _CUSTOM),
+    _optional("sampling.top_p", "FLOAT", 0.8, _CUSTOM),
+    _optional("sampling.top_k", "INT", 20, _CUSTOM),
+    _optional("sampling.min_p", "FLOAT", 0.0, _CUSTOM),
+    _optional("sampling.repetition_penalty", "FLOAT", 1.0, _CUSTOM),
+    _optional("seed", "INT", 0),
+)
 _MODE = (_optional("mode", "COMBO", "auto"), _optional("strict", "BOOLEAN", False))
 
 TARGETS: Mapping[str, Target] = {
@@ -159,33 +191,91 @@ TARGETS: Mapping[str, Target] = {
             _socket("images.image", "IMAGE", optional=True, slots=32),
             _socket("video", "IMAGE", optional=True),
             _socket("api_key", "VIVACE_API_KEY", optional=True),
-            Input("engine", _CHOICE, "local"),
-            Input("engine.model", "COMBO", "", when=_LOCAL),
-            _optional("engine.quantization", "COMBO", "none", _LOCAL),
-            _optional("engine.dtype", "COMBO", "bfloat16", _LOCAL),
-            _optional("engine.attention", "COMBO", "auto", _LOCAL),
-            _optional("engine.compile_vision", "COMBO", "auto", _LOCAL),
-            _optional("engine.compile_decode", "COMBO", "auto", _LOCAL),
-            _optional("engine.keep_loaded", "BOOLEAN", True, _LOCAL),
+            *_ENGINE,
             _optional("preset", "COMBO", NO_PRESET),
             _optional("prompt", "STRING", ""),
             _optional("system_prompt", "STRING", ""),
-            _optional("image_quality", "COMBO", "balanced"),
-            _optional("enable_image_cache", "BOOLEAN", True),
-            _optional("max_tokens", "INT", 512),
-            _optional("thinking_budget", "INT", -1),
-            _optional("sampling", _CHOICE, "model default"),
-            _optional("sampling.temperature", "FLOAT", 0.7, _CUSTOM),
-            _optional("sampling.top_p", "FLOAT", 0.8, _CUSTOM),
-            _optional("sampling.top_k", "INT", 20, _CUSTOM),
-            _optional("sampling.min_p", "FLOAT", 0.0, _CUSTOM),
-            _optional("sampling.repetition_penalty", "FLOAT", 1.0, _CUSTOM),
-            _optional("seed", "INT", 0),
+            *_ANSWER,
             _optional("fps", "FLOAT", 24.0),
             _optional("sample_fps", "FLOAT", 2.0),
             _optional("max_frames", "INT", 64),
         ),
         (("text", "STRING"), ("thinking", "STRING"), ("report", "STRING")),
         (400, 512),
+    ),
+    "VivaceGenerateText": Target(
+        (
+            _socket("images.image", "IMAGE", optional=True, slots=32),
+            _socket("chat", "VIVACE_CHAT", optional=True),
+            _socket("api_key", "VIVACE_API_KEY", optional=True),
+            *_ENGINE,
+            Input("prompt", "STRING", ""),
+            _optional("system_prompt", "STRING", ""),
+            *_ANSWER,
+            _optional(_FORM, _CHOICE, "text"),
+            _optional(f"{_FORM}.retries", "INT", 1, _AS_JSON),
+            _optional(f"{_FORM}.schema", "STRING", '{"type": "object"}', _AS_SCHEMA),
+            _optional(f"{_FORM}.retries", "INT", 1, _AS_SCHEMA),
+            _optional("stop", "STRING", ""),
+            _optional("price_prompt", "FLOAT", 0.0),
+            _optional("price_answer", "FLOAT", 0.0),
+        ),
+        (
+            ("text", "STRING"),
+            ("thinking", "STRING"),
+            ("chat", "VIVACE_CHAT"),
+            ("transcript", "STRING"),
+            ("usage", "STRING"),
+            ("report", "STRING"),
+        ),
+        (400, 512),
+    ),
+    "VivaceApiKey": Target(
+        (
+            Input("source", "COMBO", "environment variable"),
+            Input("key_name", "STRING", "", socket=False),
+        ),
+        (("api_key", "VIVACE_API_KEY"),),
+        (270, 82),
+    ),
+    "VivacePromptManager": Target(
+        (
+            *(
+                _optional(name, "STRING", "")
+                for name in ("prompt", "positive", "negative", "variables")
+            ),
+            _optional("seed", "INT", 0),
+        ),
+        (("positive", "STRING"), ("negative", "STRING"), ("name", "STRING"), ("seed", "INT")),
+        (400, 400),
+    ),
+    "VivacePreviewOutputs": Target(
+        (
+            _socket("values.value", "*", optional=True, slots=20),
+            _optional("summary_format", "COMBO", "Markdown"),
+        ),
+        (("summary", "STRING"),),
+        (270, 82),
+    ),
+    "VivaceGenerateMusic": Target(
+        (
+            _socket("melody", "AUDIO", optional=True),
+            _socket("continue_from", "AUDIO", optional=True),
+            Input("model", "COMBO", ""),
+            Input("prompt", "STRING", ""),
+            Input("duration", "FLOAT", 10.0),
+            _optional("include_given", "BOOLEAN", True),
+            _optional("variations", "INT", 1),
+            _optional("guidance_scale", "FLOAT", 3.0),
+            _optional("temperature", "FLOAT", 1.0),
+            _optional("top_k", "INT", 250),
+            _optional("seed", "INT", 0),
+            _optional("sample_rate", "INT", 0),
+            _optional("overlap", "FLOAT", 12.0),
+            _optional("dtype", "COMBO", "auto"),
+            _optional("keep_loaded", "BOOLEAN", True),
+        ),
+        (("audio", "AUDIO"), ("report", "STRING")),
+        (400, 430),
     ),
 }

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import INPUTS, OUTPUTS, Graph, Link
+from .graph_neighbors import GraphNeighbors, place_of
 from .model_kind import is_ours, strings
-from .report import Left, MigrationReport, Replaced
+from .report import Folded, Left, MigrationReport, Replaced
 from .rules import Known, NewNode, NotMigratable, OldNode, Rule
 from .table import DECLINED, RULES
 from .targets import TARGETS, Target
 
 # What the editor and the Manager note about the pack that a node came from.
 _OF_THE_OLD_PACK = ("cnr_id", "aux_id", "ver", "visibleLoraCount", "Show Strengths", "Match")
-_Renames = dict[tuple[str, str], Rule]
+_Renames = dict[tuple[str, str], Rule | None]
 
 
 def migrate_graphs(workflow: dict[str, Any], known: Known, report: MigrationReport) -> None:
@@ -28,21 +29,28 @@ def migrate_graphs(workflow: dict[str, Any], known: Known, report: MigrationRepo
     renames: _Renames = {}
     found = [(path, data.get("id"), Graph(data)) for path, data in graphs]
     for path, owner, graph in found:
-        for node in graph.nodes:
-            name = node.get("type")
-            if not isinstance(name, str) or name in known.installed:
-                continue
-            if name in DECLINED:
-                report.left.append(Left(_place(path, node), name, DECLINED[name]))
-            if name not in RULES:
-                continue
-            try:
-                notes = _replace(graph, node, RULES[name], known)
-            except NotMigratable as reason:
-                report.left.append(Left(_place(path, node), name, str(reason)))
-                continue
-            renames[str(owner), str(node.get("id"))] = RULES[name]
-            report.replaced.append(Replaced(_place(path, node), name, node["type"], notes))
+        folded: dict[int | str, str] = {}
+        for last in (False, True):
+            for node in graph.nodes:
+                name = node.get("type")
+                if not isinstance(name, str) or name in known.installed:
+                    continue
+                if name in DECLINED and not last:
+                    report.left.append(Left(_place(path, node), name, DECLINED[name]))
+                if name not in RULES or RULES[name].last is not last:
+                    continue
+                try:
+                    new = _replace(graph, node, RULES[name], known)
+                except NotMigratable as reason:
+                    report.left.append(Left(_place(path, node), name, str(reason)))
+                    continue
+                folded |= dict.fromkeys(new.folded, _place(path, node))
+                renames[str(owner), str(node.get("id"))] = RULES[name]
+                report.replaced.append(Replaced(_place(path, node), name, node["type"], new.notes))
+            for node in _dropped(graph, folded, known):
+                renames[str(owner), str(node["id"])] = None
+                into = folded[node["id"]]
+                report.folded.append(Folded(_place(path, node), node["type"], into))
     for _, _, graph in found:
         for node in graph.nodes:
             _rename_promoted(node, renames)
@@ -52,7 +60,26 @@ def _place(path: str, node: dict[str, Any]) -> str:
     return f"{path}{node.get('id')}"
 
 
-def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> list[str]:
+def _dropped(graph: Graph, folded: Mapping[int | str, str], known: Known) -> list[dict[str, Any]]:
+    """The nodes that went, as others do their work now and nothing is connected to them."""
+    gone: list[dict[str, Any]] = []
+    while True:
+        idle = [
+            node
+            for node in graph.nodes
+            if isinstance(node.get("id"), (int, str))
+            and node["id"] in folded
+            and node.get("type") not in known.installed
+            and not graph.outputs(node)
+        ]
+        if not idle:
+            return gone
+        for node in idle:
+            graph.drop(node)
+        gone += idle
+
+
+def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> NewNode:
     """Turn a node into ours; nothing is changed before everything has a place.
 
     Raises:
@@ -62,7 +89,10 @@ def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> li
     outputs = graph.outputs(node)
     values = rule.read(node.get("widgets_values"))
     _refuse(graph, node, rule, known, links, outputs)
-    new = rule.convert(OldNode(values, frozenset(links), known))
+    around = GraphNeighbors(graph)
+    sources = {name: place_of(link) for name, link in links.items()}
+    consumers = around.consumers_of(node)
+    new = rule.convert(OldNode(values, frozenset(links), known, sources, consumers, around))
     target = TARGETS[new.class_type]
     taken = {ours: links[theirs] for ours, theirs in new.links.items()}
     for index, name in rule.passes.items():
@@ -71,11 +101,15 @@ def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> li
     for name, link in links.items():
         if link not in taken.values():
             graph.remove(link)
-            if name not in rule.passes.values():
+            if name not in rule.passes.values() and name not in new.spent:
                 new.notes.append(f"what was connected to '{name}' has no counterpart")
-    kept = {rule.outputs[old]: made for old, made in outputs.items() if old in rule.outputs}
+    taken |= {ours: graph.connect(place, node["id"]) for ours, place in new.sources.items()}
+    kept: dict[int, list[Link]] = {}
+    for index, made in outputs.items():
+        if index in rule.outputs:
+            kept.setdefault(rule.outputs[index], []).extend(made)
     node.update(_as_saved(node, new, target, taken, kept))
-    return new.notes
+    return new
 
 
 def _refuse(
@@ -122,7 +156,9 @@ def _as_saved(
 ) -> dict[str, Any]:
     """The keys of a saved node that change."""
     inputs = []
-    for slot, item in enumerate(target.present(new.values, taken)):
+    for item in target.present(new.values, taken):
+        if not item.socket:
+            continue
         socket: dict[str, Any] = {"name": item.name, "type": item.type, "link": None}
         if item.optional:
             socket["shape"] = 7
@@ -131,7 +167,7 @@ def _as_saved(
         link = taken.get(item.name)
         if link is not None:
             socket["link"] = link["id"]
-            link["target_slot"] = slot
+            link["target_slot"] = len(inputs)
         inputs.append(socket)
     outputs = []
     for slot, (name, type_) in enumerate(target.outputs):
@@ -173,7 +209,10 @@ def _rename_promoted(node: dict[str, Any], renames: _Renames) -> None:
     kept = []
     for entry in properties["proxyWidgets"]:
         if isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[1], str):
-            rule = renames.get((str(node.get("type")), str(entry[0])))
+            place = str(node.get("type")), str(entry[0])
+            rule = renames.get(place)
+            if place in renames and rule is None:
+                continue
             if rule is not None:
                 names = {item.old: item.new for item in rule.fields} | dict(rule.widgets)
                 if entry[1] not in names:

@@ -91,7 +91,7 @@ def _inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "model",
-            options=_model_names() or [NO_MODEL],
+            options=model_names() or [NO_MODEL],
             tooltip=(
                 "A MusicGen folder as Hugging Face lays it out, below models/musicgen or"
                 " models/LLM. QwenVL Download fetches one, such as facebook/musicgen-small."
@@ -245,7 +245,7 @@ def _model_roots() -> list[str]:
     return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
 
 
-def _model_names() -> list[str]:
+def model_names() -> list[str]:
     """Names of the model folders, complete or not."""
     from ..music.model_folder import find_music_models
 

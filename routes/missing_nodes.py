@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import folder_paths
@@ -14,6 +15,7 @@ from aiohttp import web
 import nodes
 
 from ..migrate import Known, MigrationReport, migrate_workflow
+from ..migrate.neighbors import COMMON_TYPES
 from ..migrate.table import RULES
 
 log = logging.getLogger(__name__)
@@ -25,17 +27,27 @@ REPLACEABLE = ("NunchakuQwenImageLoraLoader", "BlankImage", "CheckImageEmpty")
 
 def migrate(workflow: dict[str, Any]) -> tuple[dict[str, Any], MigrationReport]:
     """Replace what is not installed; the log tells about each node."""
-    from ..nodes.vlm_values import model_names
+    from ..nodes import generate_music, vlm_values
 
     known = Known(
         folder_paths.get_filename_list("loras"),
-        model_names(),
+        vlm_values.model_names(),
         installed=nodes.NODE_CLASS_MAPPINGS.keys(),  # pyright: ignore[reportAttributeAccessIssue]
+        music_models=generate_music.model_names(),
+        output_types=_output_types,
     )
     found, report = migrate_workflow(workflow, known)
     if report.replaced or report.left:
         log.info("Vivace, nodes of packs that are not installed:\n%s", "\n".join(report.lines()))
     return found, report
+
+
+def _output_types(class_type: str) -> Sequence[str]:
+    """What nodes of a class give out, as ComfyUI has it."""
+    found = nodes.NODE_CLASS_MAPPINGS.get(class_type)  # pyright: ignore[reportAttributeAccessIssue]
+    if found is None:
+        return COMMON_TYPES.get(class_type, ())
+    return tuple(str(type_) for type_ in found.RETURN_TYPES)
 
 
 async def respond(request: web.Request) -> web.Response:
