@@ -23,8 +23,6 @@ class Input:
     default: Any = None
     widget: bool = True
     optional: bool = False
-    socket: bool = True
-    """Whether something can be connected; else it is a widget only."""
     when: tuple[str, str] | None = None
     """The choice, and its value, that this input belongs to."""
     slots: int = 0
@@ -214,7 +212,7 @@ TARGETS: Mapping[str, Target] = {
             *_ANSWER,
             _optional(_FORM, _CHOICE, "text"),
             _optional(f"{_FORM}.retries", "INT", 1, _AS_JSON),
-            _optional(f"{_FORM}.schema", "STRING", '{"type": "object"}', _AS_SCHEMA),
+            Input(f"{_FORM}.schema", "STRING", '{"type": "object"}', when=_AS_SCHEMA),
             _optional(f"{_FORM}.retries", "INT", 1, _AS_SCHEMA),
             _optional("stop", "STRING", ""),
             _optional("price_prompt", "FLOAT", 0.0),
@@ -233,7 +231,7 @@ TARGETS: Mapping[str, Target] = {
     "VivaceApiKey": Target(
         (
             Input("source", "COMBO", "environment variable"),
-            Input("key_name", "STRING", "", socket=False),
+            Input("key_name", "STRING", ""),
         ),
         (("api_key", "VIVACE_API_KEY"),),
         (270, 82),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .neighbors import Place, ends
+from .neighbors import Consumer, Place, ends
 from .rules import Field, NewNode, NotMigratable, OldNode, Rule, as_text, find_name, shown
 from .toolkit_context import KEY_LAYOUT, WRITERS, Context, gathered, read_context
 from .toolkit_providers import DEFAULT_MODELS, LOCAL, SERVERS, SERVICES, key_variable
@@ -24,17 +24,19 @@ _SYSTEM = "Be helpful and inventive, and answer in few words."
 _LYRICS = "Write the lyrics of a song: verses and a chorus. Answer with nothing but the lyrics."
 
 
-def users(old: OldNode) -> str:
+def _users(old: OldNode) -> str:
     """The nodes that take a node's outputs, by name."""
-    found = ends(old.around, old.consumers)
-    return ", ".join(f"{item.class_type or 'an output'} ({item.id})" for item in found)
+    return ", ".join(map(_shown, ends(old.around, old.consumers)))
+
+
+def _shown(item: Consumer) -> str:
+    return f"{item.class_type} ({item.id})" if item.class_type else "an output of its subgraph"
 
 
 def _write(old: OldNode, new: NewNode) -> None:
     for item in ends(old.around, [item for item in old.consumers if item.slot == 0]):
         if not item.class_type or _DEEP.fullmatch(item.class_type):
-            name = item.class_type or "an output of its subgraph"
-            raise NotMigratable(f"its context goes to {name}, for which ours has only a text")
+            raise NotMigratable(f"its context goes to {_shown(item)}, and ours has only a text")
     context = read_context(old)
     _engine(context, old, new)
     _prompt(context, old, new)
@@ -165,7 +167,7 @@ def _write_lyrics(old: OldNode, new: NewNode) -> None:
 
 def _name_key(old: OldNode, new: NewNode) -> None:
     if old.consumers:
-        raise NotMigratable(f"its keys go to {users(old)}, which ours cannot give any")
+        raise NotMigratable(f"its keys go to {_users(old)}, which ours cannot give any")
     provider = old.values.get("provider")
     if not isinstance(provider, str) or not re.fullmatch(r"[a-z]+", provider):
         raise NotMigratable("its provider is not one of those that it had")
@@ -178,7 +180,7 @@ def _name_key(old: OldNode, new: NewNode) -> None:
 def _hold_text(old: OldNode, new: NewNode) -> None:
     for item in ends(old.around, old.consumers):
         if not item.class_type or item.class_type in WRITERS or _DEEP.fullmatch(item.class_type):
-            raise NotMigratable(f"it is a part of {users(old)}, which stays")
+            raise NotMigratable(f"it is a part of {_users(old)}, which stays")
     context = gathered(old)
     if context.images or context.provider or len(context.texts) != 1:
         raise NotMigratable("ours is for one text, and it gathers something else")

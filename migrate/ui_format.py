@@ -157,8 +157,6 @@ def _as_saved(
     """The keys of a saved node that change."""
     inputs = []
     for item in target.present(new.values, taken):
-        if not item.socket:
-            continue
         socket: dict[str, Any] = {"name": item.name, "type": item.type, "link": None}
         if item.optional:
             socket["shape"] = 7

@@ -10,6 +10,10 @@ import { settingOf } from "./settings.js";
  * @property {string[]} lines what was done, to read
  */
 
+// What a migration may change of a graph. The rest may be shared with the editor already.
+/** @type {(keyof Editor.SavedGraph)[]} */
+const CHANGED = ["nodes", "links", "inputs", "last_link_id", "state"];
+
 /** @param {Editor.Workflow} workflow */
 function graphsOf(workflow) {
   return [workflow, ...(workflow.definitions?.subgraphs ?? [])];
@@ -63,8 +67,7 @@ app.registerExtension({
       // The editor has read the list of subgraphs already; each is changed where it stands.
       const ours = graphsOf(migrated);
       graphsOf(workflow).forEach((graph, index) => {
-        const { nodes, links, inputs } = ours[index];
-        Object.assign(graph, { nodes, links }, inputs ? { inputs } : {});
+        for (const key of CHANGED) if (key in ours[index]) graph[key] = ours[index][key];
       });
       tell(report);
     } catch (error) {

@@ -129,6 +129,8 @@ declare namespace Editor {
     nodes?: SavedNode[];
     links?: unknown;
     inputs?: unknown;
+    last_link_id?: number;
+    state?: unknown;
   }
 
   interface Workflow extends SavedGraph {

@@ -36,9 +36,11 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def load(page: Page, workflow: dict[str, Any]) -> None:
+def load(page: Page, workflow: dict[str, Any], kept: int | None = None) -> None:
+    """Open a workflow, of which `kept` nodes stay; None: all."""
+    count = len(workflow["nodes"]) if kept is None else kept
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=count)
     page.wait_for_timeout(500)
 
 
