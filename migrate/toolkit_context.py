@@ -13,22 +13,22 @@ from typing import Any
 from .neighbors import Neighbor, Neighbors, Place, origin, type_of
 from .rules import NotMigratable, OldNode
 from .toolkit_providers import LOCAL, SERVERS, key_variable
-from .widgets import Layout, Widget, is_switch, is_text, switch, text
+from .toolkit_values import (
+    KEY,
+    MUSIC,
+    ONE_MODEL,
+    PATHS,
+    PROMPT,
+    SELECTOR,
+    SERVER,
+    TASK,
+    named,
+    values_of,
+)
 
 WRITERS = ("LLMToolkitTextGenerator", "LLMToolkitTextGeneratorStream")
 OURS = "VivaceGenerateText"
 _NO_MODEL = "Provider not selected or models not fetched"
-_KEY = Widget("external_api_key", is_text, optional=True)
-_MODEL = Layout((text("llm_model"), _KEY))
-_UNKNOWN = Widget("more", lambda _: True)
-_SERVER = Layout(
-    (
-        text("llm_provider"),
-        text("llm_model"),
-        Widget("base_ip", is_text, optional=True),
-        Widget("port", is_text, optional=True),
-    )
-)
 _LONGEST = 100  # nodes, one behind the other
 
 
@@ -81,9 +81,9 @@ class _Reader:
             return Context(notes=[f"{note}; 'chat' of ours would go on with the conversation"])
         read = _READERS.get(node.class_type)
         if read is None:
-            raise NotMigratable(f"its context comes from {_named(node)}, which ours cannot replace")
+            raise NotMigratable(f"its context comes from {named(node)}, which ours cannot replace")
         if not node.active:
-            raise NotMigratable(f"{_named(node)}, a part of its context, is muted or bypassed")
+            raise NotMigratable(f"{named(node)}, a part of its context, is muted or bypassed")
         if node.id in self._path or len(self._path) > _LONGEST:
             raise NotMigratable("its context comes from itself, or through too many nodes")
         self._path.append(node.id)
@@ -152,12 +152,12 @@ class _Reader:
 
     def select(self, node: Neighbor) -> Context:
         """APIProviderSelectorNode."""
-        values = _values(node, Layout((text("provider"), text("llm_model"), _KEY)))
+        values = values_of(node, SELECTOR)
         return self._service(node, values["provider"], values)
 
     def one_provider(self, node: Neighbor) -> Context:
         """The nodes for one provider, which later versions no longer have."""
-        return self._service(node, _ONE_PROVIDER[node.class_type], _values(node, _MODEL))
+        return self._service(node, _ONE_PROVIDER[node.class_type], values_of(node, ONE_MODEL))
 
     def _service(self, node: Neighbor, name: str, values: Mapping[str, Any]) -> Context:
         context = self._provider(node, name=name, model=values["llm_model"].strip())
@@ -167,7 +167,7 @@ class _Reader:
 
     def select_server(self, node: Neighbor) -> Context:
         """LLMToolkitProviderSelector."""
-        values = {"base_ip": "localhost", "port": "11434", **_values(node, _SERVER)}
+        values = {"base_ip": "localhost", "port": "11434", **values_of(node, SERVER)}
         model = values["llm_model"].strip()
         return self._provider(
             node,
@@ -178,7 +178,7 @@ class _Reader:
 
     def key(self, node: Neighbor) -> Context:
         """APIKeyInput."""
-        values = _values(node, KEY_LAYOUT, linkable=("api_key",))
+        values = values_of(node, KEY, linkable=("api_key",))
         context = self._before(node)
         if values.get("api_key") or "api_key" in node.inputs:
             context.notes.append(_lost_key(node, values["provider"]))
@@ -192,11 +192,9 @@ class _Reader:
 
     def old_prompt_manager(self, node: Neighbor) -> Context:
         """PromptManager, as that pack had it before."""
-        paths = ("audio_path", "file_path", "url")
-        layout = Layout(tuple(Widget(name, is_text, True) for name in ("text_prompt", *paths)))
-        values = _values(node, layout, linkable=("text_prompt", "image", "mask"))
-        if "video" in node.inputs or any(values.get(name) for name in paths):
-            raise NotMigratable(f"{_named(node)} sends a video, a file or an address")
+        values = values_of(node, PROMPT, linkable=("text_prompt", "image", "mask"))
+        if "video" in node.inputs or any(values.get(name) for name in PATHS):
+            raise NotMigratable(f"{named(node)} sends a video, a file or an address")
         context = self._before(node)
         own = values.get("text_prompt", "").strip()
         if "text_prompt" in node.inputs:
@@ -209,7 +207,7 @@ class _Reader:
 
     def system_prompt(self, node: Neighbor) -> Context:
         """SystemPromptTaskGenerator, whose text only the pack itself has."""
-        values = _values(node, Layout((text("task"), switch("output_as_text", optional=True))))
+        values = values_of(node, TASK)
         context = self._before(node)
         del context.folded[node.id]
         place = Place(node.id, 1, "STRING")
@@ -218,39 +216,15 @@ class _Reader:
         else:
             context.system = place
         task = values["task"]
-        context.notes.append(f"the text of the task '{task}' is still that of {_named(node)}")
+        context.notes.append(f"the text of the task '{task}' is still that of {named(node)}")
         return context
 
     def music(self, node: Neighbor) -> Context:
         """ConfigGenerateMusic."""
-        values = _values(node, _MUSIC)
+        values = values_of(node, MUSIC)
         context = self._before(node)
         context.music |= values
         return context
-
-
-def _values(node: Neighbor, layout: Layout, linkable: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values by name.
-
-    Raises:
-        NotMigratable: they are those of another node, or come over links.
-    """
-    given = node.values
-    names = [widget.name for widget in layout.head]
-    for name in node.inputs:
-        if name in names and name not in linkable:
-            raise NotMigratable(f"'{name}' of {_named(node)} comes from another node")
-    if isinstance(given, Mapping):
-        ordered = {name: given[name] for name in names if name in given}
-        checks = {widget.name: widget.accepts for widget in layout.head}
-        fits = layout.required - set(node.inputs) <= ordered.keys()
-        if fits and all(checks[name](value) for name, value in ordered.items()):
-            return ordered
-    else:
-        found = layout.read(given if isinstance(given, list) else [])
-        if found is not None:
-            return found
-    raise NotMigratable(f"the values of {_named(node)} are not those of any version of that node")
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -259,32 +233,12 @@ def _number(name: str) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 0), name
 
 
-def _named(node: Neighbor) -> str:
-    return f"{node.class_type} ({node.id})"
-
-
 def _lost_key(node: Neighbor, provider: str) -> str:
     if provider.lower() in (*SERVERS, *LOCAL):
-        return f"the key in {_named(node)} was left out"
-    return f"the key in {_named(node)} was left out: set {key_variable(provider)} for ComfyUI"
+        return f"the key in {named(node)} was left out"
+    return f"the key in {named(node)} was left out: set {key_variable(provider)} for ComfyUI"
 
 
-KEY_LAYOUT = Layout((text("provider"), text("api_key"), switch("override_existing", optional=True)))
-_MUSIC = Layout(
-    tuple(
-        Widget(name, accepts, optional=True)
-        for name, accepts in (
-            ("prompt", is_text),
-            ("style", is_text),
-            ("title", is_text),
-            ("custom_mode", is_switch),
-            ("instrumental", is_switch),
-            ("model", is_text),
-            ("negative_tags", is_text),
-        )
-    ),
-    (_UNKNOWN,),
-)
 _ONE_PROVIDER = {
     "OpenAIProviderNode": "openai",
     "GeminiProviderNode": "gemini",

@@ -6,8 +6,9 @@ import re
 
 from .neighbors import Consumer, Place, ends
 from .rules import Field, NewNode, NotMigratable, OldNode, Rule, as_text, find_name, shown
-from .toolkit_context import KEY_LAYOUT, WRITERS, Context, gathered, read_context
+from .toolkit_context import WRITERS, Context, gathered, read_context
 from .toolkit_providers import DEFAULT_MODELS, LOCAL, SERVERS, SERVICES, key_variable
+from .toolkit_values import KEY
 from .widgets import Layout, Widget, is_text, switch, text
 
 # Nodes of that pack that take more out of a context than its text.
@@ -228,7 +229,7 @@ TOOLKIT_TEXT_RULES = (
     Rule(
         ("APIKeyInput",),
         "VivaceApiKey",
-        (KEY_LAYOUT,),
+        (KEY,),
         fixed={"source": "environment variable"},
         ignored=frozenset(("context", "provider", "api_key", "override_existing")),
         finish=_name_key,

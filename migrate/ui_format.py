@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .graph import INPUTS, OUTPUTS, Graph, Link
@@ -29,31 +29,38 @@ def migrate_graphs(workflow: dict[str, Any], known: Known, report: MigrationRepo
     renames: _Renames = {}
     found = [(path, data.get("id"), Graph(data)) for path, data in graphs]
     for path, owner, graph in found:
-        folded: dict[int | str, str] = {}
-        for last in (False, True):
-            for node in graph.nodes:
-                name = node.get("type")
-                if not isinstance(name, str) or name in known.installed:
-                    continue
-                if name in DECLINED and not last:
-                    report.left.append(Left(_place(path, node), name, DECLINED[name]))
-                if name not in RULES or RULES[name].last is not last:
-                    continue
-                try:
-                    new = _replace(graph, node, RULES[name], known)
-                except NotMigratable as reason:
-                    report.left.append(Left(_place(path, node), name, str(reason)))
-                    continue
-                folded |= dict.fromkeys(new.folded, _place(path, node))
-                renames[str(owner), str(node.get("id"))] = RULES[name]
-                report.replaced.append(Replaced(_place(path, node), name, node["type"], new.notes))
-            for node in _dropped(graph, folded, known):
-                renames[str(owner), str(node["id"])] = None
-                into = folded[node["id"]]
-                report.folded.append(Folded(_place(path, node), node["type"], into))
+        for id_, rule in _migrate_graph(path, graph, known, report):
+            renames[str(owner), str(id_)] = rule
     for _, _, graph in found:
         for node in graph.nodes:
             _rename_promoted(node, renames)
+
+
+def _migrate_graph(
+    path: str, graph: Graph, known: Known, report: MigrationReport
+) -> Iterator[tuple[Any, Rule | None]]:
+    """Replace the nodes of one graph; gives each one's id and rule, None for one that is gone."""
+    folded: dict[int | str, str] = {}
+    for last in (False, True):
+        for node in graph.nodes:
+            name = node.get("type")
+            if not isinstance(name, str) or name in known.installed:
+                continue
+            if name in DECLINED and not last:
+                report.left.append(Left(_place(path, node), name, DECLINED[name]))
+            if name not in RULES or RULES[name].last is not last:
+                continue
+            try:
+                new = _replace(graph, node, RULES[name], known)
+            except NotMigratable as reason:
+                report.left.append(Left(_place(path, node), name, str(reason)))
+                continue
+            folded |= dict.fromkeys(new.folded, _place(path, node))
+            report.replaced.append(Replaced(_place(path, node), name, node["type"], new.notes))
+            yield node.get("id"), RULES[name]
+        for node in _dropped(graph, folded, known):
+            report.folded.append(Folded(_place(path, node), node["type"], folded[node["id"]]))
+            yield node["id"], None
 
 
 def _place(path: str, node: dict[str, Any]) -> str:
