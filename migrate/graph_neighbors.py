@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .graph import INPUTS, Graph, Link
-from .neighbors import Consumer, Neighbor, Place
-
-_ALWAYS = 0  # the mode of a node that is neither muted nor bypassed
+from .neighbors import ACTIVE, BYPASSED, MUTED, Consumer, Neighbor, Place
 
 
 class GraphNeighbors:
@@ -23,8 +21,8 @@ class GraphNeighbors:
         if found is None or not isinstance(found.get("type"), str):
             return None
         inputs = {name: place_of(link) for name, link in self._graph.inputs(found)}
-        active = found.get("mode", _ALWAYS) == _ALWAYS
-        return Neighbor(id_, found["type"], found.get("widgets_values"), inputs, active)
+        mode = found.get("mode") if found.get("mode") in (MUTED, BYPASSED) else ACTIVE
+        return Neighbor(id_, found["type"], found.get("widgets_values"), inputs, mode)
 
     def output_types(self, id_: int | str) -> Sequence[str]:
         """The types that its sockets have."""

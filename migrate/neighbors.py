@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 REROUTE = "Reroute"
+ACTIVE, MUTED, BYPASSED = 0, 2, 4  # modes of a saved node
 
 # Outputs of common nodes, for prompts where nobody knows more.
 COMMON_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -56,8 +57,7 @@ class Neighbor:
     values: Any
     """By position or by name, as its format has them."""
     inputs: Mapping[str, Place] = field(default_factory=dict)
-    active: bool = True
-    """Neither muted nor bypassed."""
+    mode: int = ACTIVE
 
 
 class Neighbors(Protocol):

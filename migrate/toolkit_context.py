@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .neighbors import Neighbor, Neighbors, Place, origin, type_of
+from .neighbors import ACTIVE, BYPASSED, Neighbor, Neighbors, Place, origin, type_of
 from .rules import NotMigratable, OldNode
 from .toolkit_providers import LOCAL, SERVERS, key_variable
 from .toolkit_values import (
@@ -38,6 +38,8 @@ class Context:
 
     provider: dict[str, str] = field(default_factory=dict)
     """`name`, `model`, `address`: host and port of a server."""
+    model: Place | None = None
+    """Where the name of the model comes from, if from another node."""
     texts: list[Place | str] = field(default_factory=list)
     images: list[Place] = field(default_factory=list)
     system: Place | None = None
@@ -82,13 +84,18 @@ class _Reader:
         read = _READERS.get(node.class_type)
         if read is None:
             raise NotMigratable(f"its context comes from {named(node)}, which ours cannot replace")
-        if not node.active:
-            raise NotMigratable(f"{named(node)}, a part of its context, is muted or bypassed")
         if node.id in self._path or len(self._path) > _LONGEST:
             raise NotMigratable("its context comes from itself, or through too many nodes")
         self._path.append(node.id)
-        context = read(self, node)
+        context = read(self, node) if node.mode == ACTIVE else self._switched_off(node)
         self._path.pop()
+        return context
+
+    def _switched_off(self, node: Neighbor) -> Context:
+        """A bypassed node hands its context on, a muted one nothing."""
+        place = node.inputs.get("context") if node.mode == BYPASSED else None
+        context = Context() if place is None else self.follow(place)
+        context.notes.append(f"{named(node)} is switched off, and played no part")
         return context
 
     def gather(self, inputs: Mapping[str, Place]) -> Context:
@@ -109,7 +116,8 @@ class _Reader:
 
     def _merge(self, into: Context, other: Context) -> None:
         """What a later bundle says takes the place of what an earlier one said."""
-        into.provider |= other.provider
+        if other.provider:
+            into.provider, into.model = other.provider, other.model
         into.music |= other.music
         into.texts = other.texts or into.texts
         into.images = other.images or into.images
@@ -147,28 +155,34 @@ class _Reader:
     def _provider(self, node: Neighbor, **chosen: str) -> Context:
         context = self._before(node)
         context.provider = chosen
+        context.model = node.inputs.get("llm_model")
         context.system = None  # which that pack keeps with the provider
         return context
 
     def select(self, node: Neighbor) -> Context:
         """APIProviderSelectorNode."""
-        values = values_of(node, SELECTOR)
+        values = values_of(node, SELECTOR, linkable=("llm_model",))
         return self._service(node, values["provider"], values)
 
     def one_provider(self, node: Neighbor) -> Context:
         """The nodes for one provider, which later versions no longer have."""
-        return self._service(node, _ONE_PROVIDER[node.class_type], values_of(node, ONE_MODEL))
+        values = values_of(node, ONE_MODEL, linkable=("llm_model",))
+        return self._service(node, _ONE_PROVIDER[node.class_type], values)
 
     def _service(self, node: Neighbor, name: str, values: Mapping[str, Any]) -> Context:
-        context = self._provider(node, name=name, model=values["llm_model"].strip())
+        context = self._provider(node, name=name, model=values.get("llm_model", "").strip())
         if values.get("external_api_key"):
             context.notes.append(_lost_key(node, name))
         return context
 
     def select_server(self, node: Neighbor) -> Context:
         """LLMToolkitProviderSelector."""
-        values = {"base_ip": "localhost", "port": "11434", **values_of(node, SERVER)}
-        model = values["llm_model"].strip()
+        values = {
+            "base_ip": "localhost",
+            "port": "11434",
+            **values_of(node, SERVER, ("llm_model",)),
+        }
+        model = values.get("llm_model", "").strip()
         return self._provider(
             node,
             name=values["llm_provider"],

@@ -57,9 +57,13 @@ def _engine(context: Context, old: OldNode, new: NewNode) -> None:
     """Who is asked, and with which sampling."""
     name = context.provider.get("name", "openai").lower()
     named = context.provider.get("model") if context.provider else old.values.get("llm_model")
-    model = named or DEFAULT_MODELS.get(name, "")
-    if not isinstance(model, str) or not model:
+    model = "" if context.model else named or DEFAULT_MODELS.get(name, "")
+    if not isinstance(model, str) or not (model or context.model):
         raise NotMigratable(f"no model of '{name}' is chosen")
+    if context.model is not None:
+        if name in LOCAL:
+            raise NotMigratable("another node names its model, and ours has to know the folder")
+        new.sources["engine.server_model"] = context.model
     if name in LOCAL:
         _local(model, old, new)
     elif name in SERVERS:
@@ -87,7 +91,7 @@ def _server(name: str, model: str, context: Context, new: NewNode) -> None:
     if name == "ollama":
         new.values["sampling.top_k"] = 40
         new.notes.append(
-            f"Ollama has to run, with '{model}' pulled; repeat_penalty = 1.1 is not sent"
+            "Ollama has to run, with the model pulled; repeat_penalty = 1.1 is not sent"
         )
     _asks(name, model, address, SERVERS[name], new)
 
@@ -109,7 +113,8 @@ def _service(name: str, model: str, new: NewNode) -> None:
 
 def _asks(name: str, model: str, address: str, asked: bool, new: NewNode) -> None:
     before = "" if asked else f"; that node could not ask '{name}'"
-    new.notes.append(f"asks '{model}' at {address}{before}")
+    what = f"'{model}'" if model else "a model that another node names,"
+    new.notes.append(f"asks {what} at {address}{before}")
 
 
 def _prompt(context: Context, old: OldNode, new: NewNode) -> None:
@@ -133,7 +138,7 @@ def _prompt(context: Context, old: OldNode, new: NewNode) -> None:
     for index, image in enumerate(context.images):
         new.sources[f"images.image{index}"] = image
     if context.images:
-        new.notes.append("every image of a batch is sent, where it were 16, or 10 of a video")
+        new.notes.append("all images of a batch are sent; that node sent 16, or 10 of a video")
 
 
 def _by_manager(context: Context) -> bool:

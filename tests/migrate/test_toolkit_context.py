@@ -214,8 +214,16 @@ def test_the_prompt_manager_of_earlier_versions() -> None:
         ({1: provider("bfl", "flux"), 3: writer(context=(1, 0))}, "'bfl' is no provider of texts"),
         ({1: server(model=""), 3: writer(context=(1, 0))}, "no model of 'ollama' is chosen"),
         (
-            {1: TEXT, 2: provider(llm_model=(1, 0)), 3: writer(context=(2, 0))},
-            "'llm_model' of APIProviderSelectorNode (2) comes from another node",
+            {
+                1: TEXT,
+                2: Part("LocalTransformersProviderNode", {"llm_model": ""}, {"llm_model": (1, 0)}),
+                3: writer(context=(2, 0)),
+            },
+            "another node names its model",
+        ),
+        (
+            {1: TEXT, 2: provider(provider=(1, 0)), 3: writer(context=(2, 0))},
+            "'provider' of APIProviderSelectorNode (2) comes from another node",
         ),
         (
             {
@@ -245,13 +253,24 @@ def test_a_circle() -> None:
     stays({1: first, 2: second, 3: writer(context=(1, 0))}, "comes from itself")
 
 
-@pytest.mark.parametrize("mode", [2, 4])
-def test_a_node_that_is_switched_off_in_the_chain(mode: int) -> None:
-    workflow = as_workflow({1: provider(), 2: writer(context=(1, 0))})
-    workflow["nodes"][0]["mode"] = mode
+@pytest.mark.parametrize(("mode", "model"), [(2, "gpt-4o-mini"), (4, "gpt-4.1")])
+def test_a_node_that_is_switched_off_in_the_chain(mode: int, model: str) -> None:
+    parts = {1: provider(), 2: provider(model="o1", context=(1, 0)), 3: writer(context=(2, 0))}
+    workflow = as_workflow(parts)
+    workflow["nodes"][1]["mode"] = mode
     after, report = migrate_workflow(workflow)
-    assert after == workflow
-    assert "is muted or bypassed" in report.left[0].reason
+    found = {node["id"]: node for node in after["nodes"]}
+    assert found[3]["widgets_values"][2] == model
+    assert sorted(found) == [1, 2, 3]  # the switched off one is nobody's part
+    assert any("(2) is switched off" in note for note in report.replaced[0].notes)
+
+
+def test_the_name_of_a_model_may_come_from_another_node() -> None:
+    parts = {1: TEXT, 2: provider(llm_model=(1, 0)), 3: writer(context=(2, 0)), 4: show(3, 1)}
+    after, report = migrate(parts)
+    assert after["3"]["inputs"]["engine.server_model"] == ["1", 0]
+    assert sorted(after) == ["1", "3", "4"]
+    assert "asks a model that another node names," in " ".join(report.replaced[0].notes)
 
 
 def test_keys_are_never_shown() -> None:
