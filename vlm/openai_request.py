@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+COMPLETION_BOUND = "max_completion_tokens"
 _MOST_STOPS = 4  # that the protocol allows; the reader of the reply looks for all of them
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -118,6 +119,18 @@ def request_body(model: str, request: ChatRequest, urls: DataUrls) -> bytes:
         return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except TypeError as error:
         raise ValueError(f"the request cannot be written as JSON ({error})") from None
+
+
+def with_completion_bound(body: bytes) -> bytes:
+    """The same body with the bound of the answer under the name that OpenAI's newer models want.
+
+    They refuse `max_tokens`, which is the only name that most other servers know.
+    """
+    content = json.loads(body)
+    if "max_tokens" not in content:
+        return body
+    content[COMPLETION_BOUND] = content.pop("max_tokens")
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _message(message: Message, urls: DataUrls) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from .openai_reply import (
     error_text,
     model_ids,
 )
+from .openai_request import COMPLETION_BOUND, with_completion_bound
 from .remote_errors import RemoteError
 from .remote_faults import connection_fault, excerpt, status_fault
 from .remote_retry import RemoteSettings, parse_retry_after, retry_delay
@@ -85,13 +86,17 @@ class RemoteCall:
         attempts = 0
 
         async def attempt() -> Reply:
-            nonlocal attempts
+            nonlocal attempts, body
             attempts += 1
             reader = ReplyReader(model, thinking_opened, stops)
             try:
                 return await self._chat_once(body, reader, on_piece)
             except RemoteError as error:
                 error.retryable = error.retryable and not reader.begun
+                other = with_completion_bound(body) if _wants_other_bound(error) else body
+                if other != body:
+                    body = other
+                    return await attempt()
                 if error.kind == "model":
                     error = await self._with_models(error)
                 raise error
@@ -258,6 +263,10 @@ class RemoteCall:
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         remedy = f"Choose one of its models: {shown}{more}"
         return RemoteError(error.server, error.problem, remedy, "model", error.status)
+
+
+def _wants_other_bound(error: RemoteError) -> bool:
+    return error.status == 400 and COMPLETION_BOUND in error.problem
 
 
 async def _reach_end(response: aiohttp.ClientResponse) -> None:
