@@ -21,7 +21,7 @@ class GraphNeighbors:
         if found is None or not isinstance(found.get("type"), str):
             return None
         inputs = {name: place_of(link) for name, link in self._graph.inputs(found)}
-        mode = found.get("mode") if found.get("mode") in (MUTED, BYPASSED) else ACTIVE
+        mode = next((mode for mode in (MUTED, BYPASSED) if mode == found.get("mode")), ACTIVE)
         return Neighbor(id_, found["type"], found.get("widgets_values"), inputs, mode)
 
     def output_types(self, id_: int | str) -> Sequence[str]:

@@ -29,7 +29,8 @@ from .toolkit_values import (
 WRITERS = ("LLMToolkitTextGenerator", "LLMToolkitTextGeneratorStream")
 OURS = "VivaceGenerateText"
 _NO_MODEL = "Provider not selected or models not fetched"
-_LONGEST = 100  # nodes, one behind the other
+_LINKABLE = ("llm_model", "external_api_key")
+_MOST_VISITS = 100  # of nodes; where paths part and meet, their number could grow without bound
 
 
 @dataclass
@@ -74,6 +75,7 @@ class _Reader:
     def __init__(self, around: Neighbors) -> None:
         self._around = around
         self._path: list[int | str] = []
+        self._visits = 0
 
     def follow(self, place: Place) -> Context:
         """The context that an output hands on."""
@@ -84,7 +86,8 @@ class _Reader:
         read = _READERS.get(node.class_type)
         if read is None:
             raise NotMigratable(f"its context comes from {named(node)}, which ours cannot replace")
-        if node.id in self._path or len(self._path) > _LONGEST:
+        self._visits += 1
+        if node.id in self._path or self._visits > _MOST_VISITS:
             raise NotMigratable("its context comes from itself, or through too many nodes")
         self._path.append(node.id)
         context = read(self, node) if node.mode == ACTIVE else self._switched_off(node)
@@ -161,17 +164,17 @@ class _Reader:
 
     def select(self, node: Neighbor) -> Context:
         """APIProviderSelectorNode."""
-        values = values_of(node, SELECTOR, linkable=("llm_model",))
+        values = values_of(node, SELECTOR, _LINKABLE)
         return self._service(node, values["provider"], values)
 
     def one_provider(self, node: Neighbor) -> Context:
         """The nodes for one provider, which later versions no longer have."""
-        values = values_of(node, ONE_MODEL, linkable=("llm_model",))
+        values = values_of(node, ONE_MODEL, _LINKABLE)
         return self._service(node, _ONE_PROVIDER[node.class_type], values)
 
     def _service(self, node: Neighbor, name: str, values: Mapping[str, Any]) -> Context:
         context = self._provider(node, name=name, model=values.get("llm_model", "").strip())
-        if values.get("external_api_key"):
+        if values.get("external_api_key") or "external_api_key" in node.inputs:
             context.notes.append(_lost_key(node, name))
         return context
 
@@ -180,7 +183,7 @@ class _Reader:
         values = {
             "base_ip": "localhost",
             "port": "11434",
-            **values_of(node, SERVER, ("llm_model",)),
+            **values_of(node, SERVER, _LINKABLE),
         }
         model = values.get("llm_model", "").strip()
         return self._provider(

@@ -86,6 +86,8 @@ def _local(model: str, old: OldNode, new: NewNode) -> None:
 
 
 def _server(name: str, model: str, context: Context, new: NewNode) -> None:
+    if "address" not in context.provider:
+        raise NotMigratable(f"its context does not say where '{name}' runs")
     address = f"http://{context.provider['address']}/v1"
     new.values |= {"engine.address": address, "engine.server_model": model}
     if name == "ollama":

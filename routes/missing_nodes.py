@@ -47,7 +47,7 @@ def _output_types(class_type: str) -> Sequence[str]:
     found = nodes.NODE_CLASS_MAPPINGS.get(class_type)  # pyright: ignore[reportAttributeAccessIssue]
     if found is None:
         return COMMON_TYPES.get(class_type, ())
-    return tuple(str(type_) for type_ in found.RETURN_TYPES)
+    return tuple(str(type_) for type_ in getattr(found, "RETURN_TYPES", ()))
 
 
 async def respond(request: web.Request) -> web.Response:

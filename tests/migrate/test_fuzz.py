@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.both_formats import Part, as_prompt, as_workflow
+from support.toolkit_nodes import TEXT, key_node, manager, provider, server, writer
 from vivace.migrate import Known, migrate_workflow
 
 GOLDEN = [
@@ -91,6 +93,46 @@ def test_a_malformed_workflow(golden: dict[str, Any], values: Any, key: str) -> 
     if isinstance(values, list):
         workflow["links"] = golden["ui"]["before"]["links"] + values
         migrate(workflow, golden["old"])
+
+
+CHAIN = {
+    1: provider(),
+    2: server(),
+    3: Part("ConfigGenerateMusic", {"prompt": "", "custom_mode": True}, {"context": (2, 0)}),
+    4: key_node(context=(1, 0)),
+    5: TEXT,
+    6: manager((4, 0), (5, 0), (3, 0)),
+    7: writer(context=(6, 0)),
+    8: Part("GenerateMusic", {"prompt": "A"}, {"context": (3, 0)}, ("*", "STRING")),
+    9: Part("PreviewOutputs", {}, {"context": (8, 0)}, ("*", "AUDIO", "IMAGE", "STRING")),
+}
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_any_value_and_link_in_a_chain_of_nodes(data: st.DataObject) -> None:
+    prompt, workflow = as_prompt(CHAIN), as_workflow(CHAIN)
+    for _ in range(data.draw(st.integers(1, 4))):
+        id_ = data.draw(st.sampled_from(sorted(CHAIN)))
+        place = [str(data.draw(st.integers(0, 10))), data.draw(st.integers(-1, 4))]
+        value = data.draw(VALUES | st.just(place) | st.sampled_from(["ollama", "suno", "hf"]))
+        inputs = prompt[str(id_)]["inputs"]
+        if inputs:
+            inputs[data.draw(st.sampled_from(sorted(inputs)))] = value
+        node = workflow["nodes"][id_ - 1]
+        if node["widgets_values"]:
+            index = data.draw(st.integers(0, len(node["widgets_values"]) - 1))
+            node["widgets_values"][index] = value
+        link = data.draw(st.sampled_from(workflow["links"]))
+        link[data.draw(st.integers(1, 4))] = data.draw(st.integers(-20, 10) | st.text(max_size=2))
+        node["mode"] = data.draw(st.sampled_from([0, 2, 4]) | VALUES)
+    for before in (prompt, workflow):
+        text = json.dumps(before)
+        after, report = migrate_workflow(before, KNOWN)
+        assert json.dumps(before) == text
+        json.dumps(report.to_json())
+        if not report.replaced:
+            assert json.dumps(after) == text
 
 
 @given(workflow=st.dictionaries(st.sampled_from(["nodes", "links", "1", "prompt"]), VALUES))

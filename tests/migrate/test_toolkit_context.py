@@ -212,6 +212,7 @@ def test_the_prompt_manager_of_earlier_versions() -> None:
         ({1: TEXT, 2: manager((1, 0), (1, 0)), 3: writer(context=(2, 0))}, "joins 2 texts"),
         ({1: Part("SomeNode"), 3: writer(context=(1, 0))}, "comes from SomeNode (1)"),
         ({1: provider("bfl", "flux"), 3: writer(context=(1, 0))}, "'bfl' is no provider of texts"),
+        ({1: provider("ollama"), 3: writer(context=(1, 0))}, "does not say where 'ollama' runs"),
         ({1: server(model=""), 3: writer(context=(1, 0))}, "no model of 'ollama' is chosen"),
         (
             {
@@ -253,6 +254,14 @@ def test_a_circle() -> None:
     stays({1: first, 2: second, 3: writer(context=(1, 0))}, "comes from itself")
 
 
+def test_paths_that_part_and_meet_end_somewhere() -> None:
+    parts: dict[int, Part] = {0: provider()}
+    for number in range(1, 30):
+        parts[number] = manager(*[(number - 1, 0)] * 9)
+    parts[30] = writer(context=(29, 0))
+    stays(parts, "through too many nodes")
+
+
 @pytest.mark.parametrize(("mode", "model"), [(2, "gpt-4o-mini"), (4, "gpt-4.1")])
 def test_a_node_that_is_switched_off_in_the_chain(mode: int, model: str) -> None:
     parts = {1: provider(), 2: provider(model="o1", context=(1, 0)), 3: writer(context=(2, 0))}
@@ -271,6 +280,13 @@ def test_the_name_of_a_model_may_come_from_another_node() -> None:
     assert after["3"]["inputs"]["engine.server_model"] == ["1", 0]
     assert sorted(after) == ["1", "3", "4"]
     assert "asks a model that another node names," in " ".join(report.replaced[0].notes)
+
+
+def test_a_key_from_another_node_is_left_out() -> None:
+    parts = {1: TEXT, 2: provider(external_api_key=(1, 0)), 3: writer(context=(2, 0))}
+    after, report = migrate(parts)
+    assert sorted(after) == ["1", "3"]
+    assert any("(2) was left out: set OPENAI_API_KEY" in note for note in report.replaced[0].notes)
 
 
 def test_keys_are_never_shown() -> None:
