@@ -49,6 +49,9 @@ class ColumnKind(Protocol):
 
     limit: int | None
 
+    # `append` and `cut` make all that is new before they change any module: where memory does not
+    # suffice, each has what it had.
+
     def factors(self, module: Any) -> tuple[Tensor, Tensor]:
         """The down and up factor as stored; both are other tensors after any change."""
         ...
@@ -88,12 +91,14 @@ class Nunchaku:
     def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
         stored = [pack_lowrank(up, down=False) for up in ups]
         packed = pack_lowrank(down, down=True)
-        for module, up in zip(modules, stored, strict=True):
-            _set_packed(
-                module,
+        longer = [
+            (
                 append_lowrank(module.proj_down.detach(), packed),
                 append_lowrank(module.proj_up.detach(), up),
             )
+            for module, up in zip(modules, stored, strict=True)
+        ]
+        _set_packed(modules, longer)
         return Stored(packed, stored)
 
     def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
@@ -103,15 +108,21 @@ class Nunchaku:
         scale_lowrank_blocks(module.proj_up.data, start, scales, stored)
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
-        for module in modules:
-            down, up = (slice_lowrank(t.detach(), 0, rank) for t in self.factors(module))
-            _set_packed(module, down, up)
+        shorter = [
+            (
+                slice_lowrank(module.proj_down.detach(), 0, rank),
+                slice_lowrank(module.proj_up.detach(), 0, rank),
+            )
+            for module in modules
+        ]
+        _set_packed(modules, shorter)
 
 
-def _set_packed(module: Any, down: Tensor, up: Tensor) -> None:
-    module.proj_down = torch.nn.Parameter(down, requires_grad=False)
-    module.proj_up = torch.nn.Parameter(up, requires_grad=False)
-    module.rank = up.shape[1]
+def _set_packed(modules: Sequence[Any], factors: Sequence[tuple[Tensor, Tensor]]) -> None:
+    for module, (down, up) in zip(modules, factors, strict=True):
+        module.proj_down = torch.nn.Parameter(down, requires_grad=False)
+        module.proj_up = torch.nn.Parameter(up, requires_grad=False)
+        module.rank = up.shape[1]
 
 
 class Kitchen:
@@ -134,13 +145,14 @@ class Kitchen:
     def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
         columns = down.t().contiguous()
         joined = torch.cat([self.factors(modules[0])[0], columns], 1)
-        found = []
+        stored, longer = [], []
         for module, up in zip(modules, ups, strict=True):
             base = self.factors(module)[1]
-            stored = up if base.dim() == 2 else up.reshape(-1, TILE, up.shape[1]).mT.contiguous()
-            _set_params(module, joined, torch.cat([base, stored], 1))
-            found.append(stored)
-        return Stored(columns, found)
+            tiles = up if base.dim() == 2 else up.reshape(-1, TILE, up.shape[1]).mT.contiguous()
+            stored.append(tiles)
+            longer.append(_with_params(module, joined, torch.cat([base, tiles], 1)))
+        _set_weights(modules, longer)
+        return Stored(columns, stored)
 
     def rescale_down(self, module: Any, start: int, stored: Tensor, scales: Scales) -> None:
         down = module.weight._params.proj_down
@@ -154,14 +166,23 @@ class Kitchen:
 
     def cut(self, modules: Sequence[Any], rank: int) -> None:
         down = self.factors(modules[0])[0][:, :rank].contiguous()
-        for module in modules:
-            _set_params(module, down, self.factors(module)[1][:, :rank].contiguous())
+        shorter = [
+            _with_params(module, down, self.factors(module)[1][:, :rank].contiguous())
+            for module in modules
+        ]
+        _set_weights(modules, shorter)
 
 
-def _set_params(module: Any, down: Tensor, up: Tensor) -> None:
+def _with_params(module: Any, down: Tensor, up: Tensor) -> torch.nn.Parameter:
+    """The weight of a module with other factors."""
     weight = module.weight
     params = dataclasses.replace(weight._params, proj_down=down, proj_up=up)
-    module.weight = as_parameter(type(weight)(weight._qdata, weight._layout_cls, params))
+    return as_parameter(type(weight)(weight._qdata, weight._layout_cls, params))
+
+
+def _set_weights(modules: Sequence[Any], weights: Sequence[torch.nn.Parameter]) -> None:
+    for module, weight in zip(modules, weights, strict=True):
+        module.weight = weight
 
 
 class NunchakuAwq:
@@ -183,9 +204,10 @@ class NunchakuAwq:
 
     def append(self, modules: Sequence[Any], down: Tensor, ups: Sequence[Tensor]) -> Stored:
         stored = [interleave_rows(up) for up in ups]
-        for module, up in zip(modules, stored, strict=True):
-            module.register_buffer(_DOWN, down.clone(), persistent=False)
-            module.register_buffer(_UP, up.clone(), persistent=False)
+        copies = [(down.clone(), up.clone()) for up in stored]
+        for module, (own_down, own_up) in zip(modules, copies, strict=True):
+            module.register_buffer(_DOWN, own_down, persistent=False)
+            module.register_buffer(_UP, own_up, persistent=False)
             module.__class__ = _with_factors(type(module))
         return Stored(down, stored)
 

@@ -28,7 +28,8 @@ class _Installed:
     """What was appended to one target."""
 
     target: ColumnTarget
-    branch: Branch
+    branch: Branch | None
+    """None as long as it is not certain that its strengths are written."""
     base: int
     added: int
     stored: Tensor | list[Tensor]
@@ -92,6 +93,7 @@ class Columns:
         self._network = weakref.ref(network)
         self._installed: dict[str, _Installed] = {}
         self._current = NOTHING
+        self._copies_stale = False
         self._hook: Any = None
 
     def base_rank(self, path: str) -> int:
@@ -130,44 +132,49 @@ class Columns:
             self.reconcile(NOTHING)
 
     def reconcile(self, wanted: Wanted) -> None:
-        """Make the layers have exactly these branches."""
+        """Make the layers have exactly these branches.
+
+        It may fail anywhere for want of memory. What is there then is known, and put right in front
+        of the next forward, whoever runs it.
+        """
         if wanted is self._current and self._all_intact():
             return
         self._current = _UNKNOWN
+        self._watch(True)
         even = self._offload is not None and self._offload.on
         targets = even_out(wanted, self.targets) if even else wanted
-        changed = False
         for path in [path for path in self._installed if path not in targets]:
-            changed |= self._remove(path)
+            self._remove(path)
         ranks = even_ranks(targets) if even else {}
         for path, branch in targets.items():
-            changed |= self._put(path, branch, ranks.get(path, 0))
-        if changed and self._offload is not None:
+            self._put(path, branch, ranks.get(path, 0))
+        if self._copies_stale and self._offload is not None:
             self._offload.rebuild()
+        self._copies_stale = False
         self._current = wanted
         self._watch(bool(self._installed))
 
     def _all_intact(self) -> bool:
         return all(installed.intact() for installed in self._installed.values())
 
-    def _put(self, path: str, branch: Branch, least: int) -> bool:
+    def _put(self, path: str, branch: Branch, least: int) -> None:
         have = self._installed.get(path)
         rank = max(least, branch.rank)
         added = rank + -rank % RANK_STEP
         if have is not None and have.intact() and have.added == added:
             if have.branch is branch:
-                return False
-            same = have.branch.A is branch.A and have.branch.B is branch.B
+                return
+            old = have.branch
+            same = old is not None and old.A is branch.A and old.B is branch.B
             if same and balance(branch, have.dtype, have.target.scales_down) == have.shift:
                 self._rescale(have, branch)
-                return False
+                return
         if have is not None:
             self._remove(path)
-        self._installed[path] = self._append(self.targets[path], branch, added)
+        self._append(self.targets[path], branch, added)
         self.appended += 1
-        return True
 
-    def _append(self, target: ColumnTarget, branch: Branch, added: int) -> _Installed:
+    def _append(self, target: ColumnTarget, branch: Branch, added: int) -> None:
         like = target.kind.factors(target.modules[0])[0]
         shift = balance(branch, like.dtype, target.scales_down)
         a = cast(Tensor, branch.A).to(like.device)
@@ -181,12 +188,15 @@ class Columns:
         ups = [up[start:stop].contiguous() for start, stop in target.rows]
         stored = target.kind.append(target.modules, down, ups)
         kept = stored.down if target.scales_down else stored.ups
-        installed = _Installed(target, branch, base, added, kept, shift)
+        installed = _Installed(target, None, base, added, kept, shift)
+        self._installed[target.path] = installed
+        self._copies_stale = True
         self._write_scales(installed, branch)
-        return installed
+        installed.branch = branch
 
     def _rescale(self, installed: _Installed, branch: Branch) -> None:
-        if not torch.equal(cast(Tensor, installed.branch.s), cast(Tensor, branch.s)):
+        old, installed.branch = cast(Branch, installed.branch), None
+        if not torch.equal(cast(Tensor, old.s), cast(Tensor, branch.s)):
             self._write_scales(installed, branch)
             self.rescaled += 1
         installed.branch = branch
@@ -205,13 +215,13 @@ class Columns:
             factors = values[0] / installed.shift if same else scales.to(here)
             write(module, installed.base, part.to(here), factors)
 
-    def _remove(self, path: str) -> bool:
-        installed = self._installed.pop(path)
-        if not installed.intact():
-            return False
-        installed.target.kind.cut(installed.target.modules, installed.base)
-        self.cut += 1
-        return True
+    def _remove(self, path: str) -> None:
+        installed = self._installed[path]
+        if installed.intact():
+            installed.target.kind.cut(installed.target.modules, installed.base)
+            self.cut += 1
+            self._copies_stale = True
+        del self._installed[path]
 
     def _watch(self, on: bool) -> None:
         network = self._network()

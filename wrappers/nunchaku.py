@@ -26,6 +26,7 @@ class Offload:
 
     def __init__(self, network: torch.nn.Module) -> None:
         self._network = weakref.ref(network)
+        self._settings: tuple[int, bool, Any] = (1, True, None)
 
     @property
     def on(self) -> bool:
@@ -53,7 +54,8 @@ class Offload:
     def copies(self) -> list[torch.nn.Module]:
         """The modules of the block copies."""
         network: Any = self._network()
-        blocks = network.offload_manager.buffer_blocks if self.on else ()
+        manager = network.offload_manager if self.on else None
+        blocks = () if manager is None else manager.buffer_blocks
         return [module for block in blocks for module in block.modules()]
 
     def rebuild(self) -> None:
@@ -62,13 +64,11 @@ class Offload:
         if network is None or not self.on:
             return
         manager = network.offload_manager
-        device = manager.device
+        if manager is not None:  # else there was no memory for it the last time
+            self._settings = manager.num_blocks_on_gpu, manager.use_pin_memory, manager.device
+        blocks, pinned, device = self._settings
         network.set_offload(False)
-        network.set_offload(
-            True,
-            num_blocks_on_gpu=manager.num_blocks_on_gpu,
-            use_pin_memory=manager.use_pin_memory,
-        )
+        network.set_offload(True, num_blocks_on_gpu=blocks, use_pin_memory=pinned)
         if device is not None:
             network.offload_manager.set_device(device)
 
