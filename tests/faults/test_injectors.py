@@ -73,7 +73,8 @@ def test_quantized_weights_allocate_inside() -> None:
     class Doubled(torch.Tensor):
         @classmethod
         def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-            return func(*(torch.mul(a.inner, 2) if isinstance(a, Doubled) else a for a in args))
+            inner = (getattr(a, "inner", a) for a in args)
+            return func(*(a.mul(2) if isinstance(a, torch.Tensor) else a for a in inner))
 
     weight = torch.Tensor._make_wrapper_subclass(Doubled, (100,))
     weight.inner = torch.ones(100)  # pyright: ignore[reportAttributeAccessIssue]

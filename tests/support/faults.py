@@ -122,8 +122,8 @@ class _Allocations(TorchDispatchMode):
         self._least = least
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if types:  # quantized weights: what they do is seen in the operations that they do it with
-            return NotImplemented
+        if any(kind is not torch.nn.Parameter for kind in types):
+            return NotImplemented  # quantized weights: what they do it with will be seen
         known = {_place(value) for value in tree_leaves((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):
