@@ -151,8 +151,12 @@ class PromptLibrary:
                 raise _taken(new_name)
             if str(target).casefold() != str(path).casefold():
                 self._check_case(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+            except OSError as error:
+                problem = f"cannot be renamed to '{new_name}' ({error.strerror})"
+                raise JsonFileError(path, problem, "Check the permissions and the disk") from None
 
     def delete(self, name: str, revision: str | None = None) -> None:
         """Delete a prompt, damaged or not.
