@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from support.graphs import PEFT, SOME_WEIGHT, node, row, stack_prompt
-from support.published import copy_pack, server_with
+from support.published import server_with
 from vivace.devkit.client import ComfyClient, PromptFailedError, PromptRejectedError
 from vivace.devkit.layout import OUT
+from vivace.devkit.published import copy_pack
 from vivace.devkit.server import ComfyServer
 
 PACK = "Vivace-broken"

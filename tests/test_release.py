@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from support.graphs import PEFT, SOME_WEIGHT, row, stack_prompt
-from support.published import copy_pack, published_files, server_with
+from support.published import server_with
 from vivace.cli.version import version
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.layout import OUT, ROOT
+from vivace.devkit.published import copy_pack, published_files
 
 PACK = "vivace"  # the registry's name, under which its archive is unpacked
 
