@@ -21,14 +21,27 @@ def ensure_comfyui(release: ComfyRelease, python: Path) -> Path:
         DevError: `$COMFYUI_PATH` is no ComfyUI, or the pinned archive cannot be had.
     """
     own = os.environ.get("COMFYUI_PATH")
-    if own:
-        folder = Path(own).expanduser().resolve()
-        if not (folder / "main.py").is_file() or not (folder / "comfy").is_dir():
-            raise DevError(f"COMFYUI_PATH is '{own}', which is not a ComfyUI folder.")
-    else:
-        folder = DEV / f"comfyui-{release.version}"
-        if not (folder / "main.py").is_file():
-            _fetch(release, python, folder)
+    if not own:
+        return pinned_comfyui(release, python)
+    folder = Path(own).expanduser().resolve()
+    if not (folder / "main.py").is_file() or not (folder / "comfy").is_dir():
+        raise DevError(f"COMFYUI_PATH is '{own}', which is not a ComfyUI folder.")
+    link_pack(folder)
+    return folder
+
+
+def pinned_comfyui(release: ComfyRelease, python: Path) -> Path:
+    """The folder of exactly that release under `.dev/`, fetched if need be, with the pack in it.
+
+    Args:
+        python: one with pip and setuptools, which fetch the archive.
+
+    Raises:
+        DevError: the pinned archive cannot be had.
+    """
+    folder = DEV / f"comfyui-{release.version}"
+    if not (folder / "main.py").is_file():
+        _fetch(release, python, folder)
     link_pack(folder)
     return folder
 

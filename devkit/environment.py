@@ -42,13 +42,13 @@ def ensure_environment(release: ComfyRelease) -> Path:
     wanted = _fingerprint(release)
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
-    _check_disk()
-    uv = _find_uv()
+    check_disk()
+    uv = find_uv()
     say(f"Making the environment for ComfyUI {release.version} in {venv_dir(release)} ...")
     if not python.exists():
-        _uv(uv, "venv", "--quiet", "--python", _base_python(), str(venv_dir(release)))
+        run_uv(uv, "venv", "--quiet", "--python", base_python(), str(venv_dir(release)))
     stamp.unlink(missing_ok=True)
-    _uv(uv, "pip", "sync", "--quiet", "--python", str(python), str(release.requirements))
+    run_uv(uv, "pip", "sync", "--quiet", "--python", str(python), str(release.requirements))
     # A link, not an editable install: the pack then runs from the same tree, and nothing is built.
     link_checkout(_site_packages(python) / "vivace")
     stamp.write_text(wanted)
@@ -65,14 +65,19 @@ def _site_packages(python: Path) -> Path:
     return Path(output.stdout.strip())
 
 
-def _base_python() -> str:
+def base_python() -> str:
     """The Python to build on: this one, or one that `uv` finds when this one is too new."""
     if sys.version_info[:2] <= NEWEST_PYTHON:
         return sys.executable
     return f">=3.10,<={'.'.join(map(str, NEWEST_PYTHON))}"
 
 
-def _check_disk() -> None:
+def check_disk() -> None:
+    """See whether an environment fits on the disk.
+
+    Raises:
+        DevError: it does not.
+    """
     DEV.mkdir(exist_ok=True)
     free = shutil.disk_usage(DEV).free / 2**30
     if free < NEEDED_GIB:
@@ -82,7 +87,7 @@ def _check_disk() -> None:
         )
 
 
-def _find_uv() -> str:
+def find_uv() -> str:
     """`uv` from the path or from `.dev/tools`, where it is installed when there is none."""
     name = "uv.exe" if os.name == "nt" else "uv"
     private = TOOLS / "bin" / name
@@ -114,7 +119,12 @@ def _pip() -> list[str]:
     ]
 
 
-def _uv(uv: str, *arguments: str) -> None:
+def run_uv(uv: str, *arguments: str) -> None:
+    """Run `uv`, whose output goes to the terminal.
+
+    Raises:
+        DevError: it failed.
+    """
     _run([uv, *arguments], f"`uv {' '.join(arguments[:2])}` failed")
 
 

@@ -51,6 +51,18 @@ RELEASES = (
     ),
 )
 NEWEST = RELEASES[0]
+# Further ones that `dev.py matrix` looks at. Nothing is pinned for them: each of its environments
+# gets what a person who installs today would get.
+MATRIX_RELEASES = (
+    RELEASES[0],
+    ComfyRelease(
+        "0.27.0", "2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"
+    ),
+    RELEASES[1],
+    ComfyRelease(
+        "0.16.3", "1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"
+    ),
+)
 
 
 def release(version: str) -> ComfyRelease:
@@ -73,7 +85,11 @@ def venv_dir(for_release: ComfyRelease) -> Path:
 
 def venv_python(for_release: ComfyRelease) -> Path:
     """The Python of that environment."""
-    folder = venv_dir(for_release)
+    return python_in(venv_dir(for_release))
+
+
+def python_in(folder: Path) -> Path:
+    """The Python of an environment that lies, or will lie, in that folder."""
     return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
 
 

@@ -22,7 +22,7 @@ def test_a_full_disk_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyP
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: usage(2**30))
     with pytest.raises(DevError, match=r"has 1\.0 GiB free and a first setup needs about"):
-        environment._check_disk()
+        environment.check_disk()
 
 
 def test_a_failing_installer_names_network_and_proxy() -> None:
