@@ -1,0 +1,1 @@
+"""Known vulnerabilities, suspicious code, and reasons for dependencies: `dev.py audit`."""
