@@ -1,7 +1,8 @@
 """Image embeddings kept on disk, one safetensors file each, across restarts.
 
 A file appears under its name only when it is complete (`os.replace`), and is believed only if key,
-size and checksum are right. Several processes may share a folder.
+size and checksum are right. Several processes may share a folder: each keeps to the limit by what it
+has seen there in the last `disk_room.LOOK_AGAIN` seconds and has written since.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from .disk_room import DiskRoom, Stored
 from .embedding_cache import ImageEmbedding
 from .hashing import EmbeddingKey
 
@@ -47,11 +49,12 @@ class DiskTier:
         self.folder = Path(folder)
         self.limit = limit
         self.last_error: str | None = None
+        self._room = DiskRoom(self._look, self._remove)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all entries."""
-        return sum(size for _, size, _ in self._entries())
+        return sum(entry.size for entry in self._entries())
 
     def __len__(self) -> int:
         return len(self._entries())
@@ -71,6 +74,7 @@ class DiskTier:
         except ValueError as error:
             logger.warning("Removing a damaged image embedding, %s: %s", path, error)
             self._remove(path)
+            self._room.forget()
             return None
         with suppress(OSError):
             os.utime(path)
@@ -83,17 +87,19 @@ class DiskTier:
             return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._make_room(len(content), self.folder / key.file_name)
+            self._room.make(len(content), self.limit, self.folder / key.file_name)
             self._write(self.folder / key.file_name, content)
         except OSError as error:
+            self._room.forget()
             self._note("cannot be written", error)
             return False
         return True
 
     def clear(self) -> None:
         """Remove every entry; other files in the folder stay."""
-        for _, _, path in self._entries():
-            self._remove(path)
+        for entry in self._entries():
+            self._remove(entry.path)
+        self._room.forget()
 
     def _write(self, path: Path, content: bytes) -> None:
         handle, name = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, self.folder)
@@ -106,20 +112,14 @@ class DiskTier:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _make_room(self, nbytes: int, replaced: Path) -> None:
+    def _look(self) -> list[Stored]:
+        """All entries; what processes that died have left is removed on the way."""
         self._remove_abandoned()
-        entries = [entry for entry in self._entries() if entry[2] != replaced]
-        total = sum(size for _, size, _ in entries) + nbytes
-        for _, size, path in sorted(entries):
-            if total <= self.limit:
-                return
-            self._remove(path)
-            total -= size
+        return self._entries()
 
-    def _entries(self) -> list[tuple[int, int, Path]]:
-        """Return (time of last use in ns, bytes, path) of each entry."""
+    def _entries(self) -> list[Stored]:
         return [
-            (status.st_mtime_ns, status.st_size, path)
+            Stored(status.st_mtime_ns, status.st_size, path)
             for path, status in self._files()
             if _ENTRY.fullmatch(path.name)
         ]

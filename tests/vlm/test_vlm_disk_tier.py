@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from vivace.vlm import disk_room
 from vivace.vlm.disk_tier import ABANDONED_AFTER, DiskTier
 from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
 from vivace.vlm.hashing import EmbeddingKey
@@ -117,6 +121,65 @@ def test_many_entries_stay_within_the_limit(tmp_path: Path) -> None:
     assert len(tier) == 5
 
 
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each folder was read, with a clock that stands still."""
+    found: Counter[str] = Counter()
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        found[os.fspath(path)] += 1
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(disk_room, "LOOK_AGAIN", math.inf)
+    return found
+
+
+def test_storing_does_not_read_the_folder_each_time(tmp_path: Path, scans: Counter[str]) -> None:
+    for number in range(50):
+        DiskTier(tmp_path).put(key(number), embedding(number))
+    size = DiskTier(tmp_path).nbytes // 50
+    scans.clear()
+    tier = DiskTier(tmp_path)
+    for number in range(50, 100):
+        tier.put(key(number), embedding(number))
+    once = scans.total()
+    assert once <= 2  # for entries, and for what was abandoned
+    tier.limit = 100 * size
+    for number in range(100, 300):
+        tier.put(key(number), embedding(number))
+    assert scans.total() <= 4 * once  # the folder was replaced twice over
+    assert len(tier) == 100
+    kept = {number for number in range(300) if (tmp_path / key(number).file_name).exists()}
+    assert kept == set(range(200, 300))
+
+
+def test_entries_that_others_remove_or_use_are_noticed(tmp_path: Path, scans: Counter[str]) -> None:
+    tier, other = DiskTier(tmp_path), DiskTier(tmp_path)
+    for number in range(6):
+        DiskTier(tmp_path).put(key(number), embedding(number))
+        os.utime(tmp_path / key(number).file_name, (number + 1, number + 1))
+    tier.limit = tier.nbytes
+    tier.put(key(6), embedding(6))  # drives out the first
+    (tmp_path / key(1).file_name).unlink()
+    assert other.get(key(2)) is not None
+    tier.put(key(7), embedding(7))  # there is room
+    tier.put(key(8), embedding(8))  # drives out the oldest that was not used since
+    kept = {number for number in range(9) if (tmp_path / key(number).file_name).exists()}
+    assert kept == {2, 4, 5, 6, 7, 8}
+
+
+def test_a_replaced_entry_counts_once(tmp_path: Path, scans: Counter[str]) -> None:
+    tier = DiskTier(tmp_path)
+    for number in (0, 1):
+        tier.put(key(number), embedding(number))
+    tier.limit = tier.nbytes
+    for _ in range(20):
+        tier.put(key(1), embedding(1))
+    assert len(tier) == 2
+
+
 def test_an_entry_beyond_the_limit_drives_out_nothing(tmp_path: Path) -> None:
     tier = DiskTier(tmp_path)
     tier.put(key(1), embedding(1))
@@ -145,6 +208,7 @@ def test_other_files_are_never_touched(tmp_path: Path) -> None:
 WRITER = """
 import sys, torch
 from pathlib import Path
+from vivace.vlm import disk_room
 from vivace.vlm.disk_tier import DiskTier
 from vivace.vlm.embedding_cache import ImageEmbedding
 from vivace.vlm.hashing import EmbeddingKey
@@ -189,7 +253,7 @@ def test_a_process_killed_before_the_last_step_leaves_no_entry(tmp_path: Path) -
     assert left.exists()  # it might belong to a process that still writes
     long_ago = time.time() - 2 * ABANDONED_AFTER
     os.utime(left, (long_ago, long_ago))
-    tier.put(key(1), embedding(1))
+    DiskTier(tmp_path).put(key(1), embedding(1))
     assert names(tmp_path) == {key(0).file_name, key(1).file_name}
 
 
