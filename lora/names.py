@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Collection
 
 EXTENSIONS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
 _SHOWN = 5
+_COMPARED = 50  # names, with one that is not there
+_LETTERS = 60  # of it, that choose them
 
 
 class LoraNameError(ValueError):
@@ -57,8 +60,25 @@ def _stem(name: str) -> str:
 def _similar(name: str, listed: Collection[str]) -> list[str]:
     """Names of files of the same name in other folders, or else of similar names."""
     base = _stem(name).rpartition("/")[2].casefold()
-    same = [other for other in listed if _stem(other).rpartition("/")[2].casefold() == base]
-    return sorted(same)[:_SHOWN] or difflib.get_close_matches(name, listed, n=3, cutoff=0.4)
+    near = [other for other in listed if base in other.casefold()]  # few, so the rest is quick
+    same = [other for other in near if _stem(other).rpartition("/")[2].casefold() == base]
+    if same:
+        return sorted(same)[:_SHOWN]
+    return difflib.get_close_matches(name, _promising(name, listed), n=3, cutoff=0.4)
+
+
+def _promising(name: str, listed: Collection[str]) -> Collection[str]:
+    """The names that share most pairs of letters with `name`; a real comparison takes long."""
+    if len(listed) <= _COMPARED:
+        return listed
+    stem = _stem(name).casefold()
+    pairs = {stem[i : i + 2] for i in range(min(len(stem), _LETTERS) - 1)}
+
+    def shared(other: str) -> int:
+        folded = other.casefold()
+        return sum(pair in folded for pair in pairs)
+
+    return heapq.nlargest(_COMPARED, listed, key=shared)
 
 
 def _either(names: list[str]) -> str:

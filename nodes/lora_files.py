@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import folder_paths
 
 _REMEDY = "Put the file there and press R to refresh, or change the row."
+_last: tuple[list[str], Mapping[str, str]] = ([], MappingProxyType({}))
 
 
-def listed_loras() -> dict[str, str]:
+def listed_loras() -> Mapping[str, str]:
     """ComfyUI's own list of LoRA names, by the same name with forward slashes.
 
-    A workflow saved on Windows names `styles\\ink.safetensors`; it must work on Linux too.
+    A workflow saved on Windows names `styles\\ink.safetensors`; it must work on Linux too. A prompt
+    asks for every row, so the table is made anew only when the list has changed.
     """
-    return {name.replace("\\", "/"): name for name in folder_paths.get_filename_list("loras")}
+    global _last
+    names = folder_paths.get_filename_list("loras")
+    known, table = _last
+    if names != known:
+        table = MappingProxyType({name.replace("\\", "/"): name for name in names})
+        _last = names, table
+    return table
 
 
 def missing_loras(names: Iterable[str]) -> str | None:

@@ -76,6 +76,19 @@ def test_each_folder_is_read_once(
     assert scans == {str(root / f"f{folder}"): 1 for root in roots for folder in range(3)}
 
 
+def test_the_table_of_names_is_made_anew_only_when_they_change(
+    lora_files: Any, roots: list[Path]
+) -> None:
+    make(roots[0], "a.safetensors")
+    before = lora_files.listed_loras()
+    assert lora_files.missing_loras(["a"]) is None
+    assert lora_files.listed_loras() is before
+    make(roots[0], "s/b.safetensors")
+    assert list(lora_files.listed_loras()) == ["a.safetensors", "s/b.safetensors"]
+    (roots[0] / "s" / "b.safetensors").unlink()
+    assert dict(lora_files.listed_loras()) == dict(before)
+
+
 def test_what_has_gone_since_it_was_listed_is_left_out(lora_files: Any, roots: list[Path]) -> None:
     make(roots[0], "a.safetensors", "s/b.safetensors")
     listed = lora_files.listed_loras()

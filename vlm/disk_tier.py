@@ -1,8 +1,8 @@
 """Image embeddings kept on disk, one safetensors file each, across restarts.
 
 A file appears under its name only when it is complete (`os.replace`), and is believed only if key,
-size and checksum are right. Several processes may share a folder: each keeps to the limit by what it
-has seen there in the last `disk_room.LOOK_AGAIN` seconds and has written since.
+size and checksum are right. Several processes may share a folder: each keeps to the limit by what
+it has seen there in the last `disk_room.LOOK_AGAIN` seconds and has written since.
 """
 
 from __future__ import annotations

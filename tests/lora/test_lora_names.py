@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -69,6 +72,22 @@ def test_a_name_that_means_no_one_file_is_refused(name: str, words: list[str]) -
 def test_many_candidates_are_counted() -> None:
     with pytest.raises(LoraNameError, match=r"f0/x\.pt or .* or 15 more"):
         resolve("x", [f"f{index}/x.pt" for index in range(20)])
+
+
+def test_a_name_is_compared_closely_with_few_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    real = difflib.get_close_matches
+
+    def close(word: str, among: Collection[str], **options: Any) -> list[str]:
+        compared.extend(among)
+        return real(word, among, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", close)
+    listed = [f"set {i % 60}/portrait {i}.safetensors" for i in range(5000)]
+    listed.insert(2500, "inks/Water Colour v2.safetensors")
+    with pytest.raises(LoraNameError, match=r"Did you mean inks/Water Colour v2\.safe"):
+        resolve("watercolor_v2.safetensors", listed)
+    assert len(compared) <= 50
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
