@@ -22,6 +22,8 @@ TITLES = {
     "svdquant": "LoRAs on 4-bit models, and loading them",
     "vlm": "QwenVL",
     "picker": "LoRA picker with 10,000 names",
+    "startup": "Start-up of ComfyUI",
+    "growth": "Growth",
 }
 _HEAD = """# Measurements
 
@@ -36,9 +38,12 @@ def page() -> str:
     """The text of ``BENCHMARKS.md``."""
     parts = [_HEAD]
     for name, title in TITLES.items():
-        for path in sorted((FOLDER / "results").glob(f"{name}*.json")):
+        paths = sorted((FOLDER / "results").glob(f"{name}*.json"))
+        for path in paths:
             report = json.loads(path.read_text(encoding="utf-8"))
             parts.append("\n".join(_section(name, title, path, report)))
+        if not paths:
+            parts.append(f"## {title}\n\n`python3 dev.py bench {name}` has not been run yet.\n")
     return "\n".join(parts)
 
 
@@ -52,6 +57,9 @@ def _section(name: str, title: str, path: Path, report: Mapping[str, Any]) -> It
         yield f"\n![{title}](bench/results/{plot.name})"
     results = report["results"]
     yield from _browser(results) if isinstance(results, dict) else _ratios(results)
+    for detail in report.get("details", ()):
+        if "curve" in detail:
+            yield from _curve(detail)
 
 
 def _machine(report: Mapping[str, Any]) -> str:
@@ -92,8 +100,25 @@ def _row(result: Mapping[str, Any]) -> str:
 
 
 def _figure(result: Mapping[str, Any]) -> str:
-    ratio = result["ratio"]
-    return f"{ratio['median']:g} ({ratio['min']:g} .. {ratio['max']:g})"
+    return _spread(result["ratio"])
+
+
+def _spread(found: Mapping[str, float]) -> str:
+    return f"{found['median']:g} ({found['min']:g} .. {found['max']:g})"
+
+
+def _curve(curve: Mapping[str, Any]) -> Iterator[str]:
+    """Milliseconds by operation and size, and the exponents."""
+    sizes, unit = curve["sizes"], curve["unit"] and f" {curve['unit']}"
+    end = sizes[-curve["sizes_at_the_end"] :]
+    yield f"<details><summary>Milliseconds by {curve['curve']}</summary>\n"
+    heads = [*(f"{size:g}{unit}" for size in sizes), "exponent", f"from {end[0]:g}{unit}"]
+    yield f"| operation | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}"
+    for line in curve["operations"]:
+        cells = ["" if found is None else _spread(found) for found in line["milliseconds"]]
+        cells += [_spread(line["exponent"]), f"{line['exponent_at_the_end']['median']:g}"]
+        yield f"| {line['operation']} | {' | '.join(cells)} |"
+    yield "\n</details>\n"
 
 
 def _browser(results: Mapping[str, Any]) -> Iterator[str]:

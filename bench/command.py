@@ -29,12 +29,14 @@ class Bench:
         subject: heading of the plot.
         notes: how to read the results.
         panels: of the plot.
+        picture: draws the plot of a report: to a file, with a heading and panels.
     """
 
     name: str
     subject: str
     notes: Sequence[str]
     panels: Sequence[Panel]
+    picture: Callable[[Mapping[str, Any], Path, str, Sequence[Panel]], None] = draw
 
     def main(self, doc: str | None, run: Callable[[str, bool], Measured]) -> list[Result]:
         """Parse the options, measure with `run(device, quick)`, and write JSON and plot."""
@@ -63,5 +65,5 @@ class Bench:
     def _write(self, report: Mapping[str, Any], output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        draw(report, output.with_suffix(".png"), self.subject, self.panels)
+        self.picture(report, output.with_suffix(".png"), self.subject, self.panels)
         print(f"Written: {output.name} and its plot.")  # noqa: T201

@@ -39,9 +39,7 @@ def start_comfy(device: str) -> str:
     Raises:
         DevError: there is no ComfyUI yet.
     """
-    folder = Path(os.environ.get("COMFYUI_PATH") or DEV / f"comfyui-{NEWEST.version}")
-    if not (folder / "comfyui_version.py").is_file():
-        raise DevError("There is no ComfyUI here yet; run `python3 dev.py setup` first.")
+    folder = comfyui_folder()
     import_comfy(folder)
     from comfy.cli_args import args
 
@@ -49,13 +47,30 @@ def start_comfy(device: str) -> str:
     return _version(folder)
 
 
+def comfyui_folder() -> Path:
+    """Where ComfyUI lies.
+
+    Raises:
+        DevError: there is none yet.
+    """
+    folder = Path(os.environ.get("COMFYUI_PATH") or DEV / f"comfyui-{NEWEST.version}")
+    if not (folder / "comfyui_version.py").is_file():
+        raise DevError("There is no ComfyUI here yet; run `python3 dev.py setup` first.")
+    return folder
+
+
 def _version(folder: Path) -> str:
     return (folder / "comfyui_version.py").read_text().rpartition("=")[2].strip().strip("\"'")
 
 
-def whole(name: str) -> Any:
-    """A `ModelPatcher` over all modules of a model, bf16, without memory for its weights."""
-    return _patcher(name, {}, torch.device("meta"), torch.bfloat16)
+def whole(name: str, blocks: int | None = None) -> Any:
+    """A `ModelPatcher` over all modules of a model, bf16, without memory for its weights.
+
+    `blocks`: so many instead of the published number.
+    """
+    group = "num_layers" if name == "qwen_image" else "n_layers"
+    changes = {} if blocks is None else {group: blocks}
+    return _patcher(name, changes, torch.device("meta"), torch.bfloat16)
 
 
 def one_block(device: str, dtype: torch.dtype) -> Any:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 WIDTH, LEFT, RIGHT, ROW, MARGIN = 1240, 470, 130, 26, 28
 INK, FAINT, PAPER = (30, 33, 38), (205, 209, 214), (255, 255, 255)
 OPEN, GOOD, BAD = (110, 133, 160), (58, 141, 96), (196, 98, 62)
+_READ_SO = "Bar: median; line: least to greatest; tick: target (green hit, orange missed)"
 
 
 class Panel(NamedTuple):
@@ -61,7 +62,8 @@ def draw(report: Mapping[str, Any], path: Path, subject: str, panels: Sequence[P
     height = MARGIN * 2 + 50 + sum(64 + ROW * len(rows) for _, rows in groups)
     image = Image.new("RGB", (WIDTH, height), PAPER)
     pen = ImageDraw.Draw(image)
-    pen.text((MARGIN, MARGIN), _heading(report, subject), INK, ImageFont.load_default(15))
+    text = f"{heading(report, subject)}\n{_READ_SO}"
+    pen.text((MARGIN, MARGIN), text, INK, ImageFont.load_default(15))
     top = MARGIN + 50
     for title, rows in groups:
         _panel(pen, title, rows, top)
@@ -69,13 +71,13 @@ def draw(report: Mapping[str, Any], path: Path, subject: str, panels: Sequence[P
     image.save(path, optimize=True)
 
 
-def _heading(report: Mapping[str, Any], subject: str) -> str:
+def heading(report: Mapping[str, Any], subject: str) -> str:
+    """What was measured, when, and on what."""
     versions, hardware = report["versions"], report["hardware"]
     where = hardware["gpu"] or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
         f"{subject}, {report['date']}: {where}, torch {versions['torch']},"
-        f" ComfyUI {versions['comfyui']}\nBar: median; line: least to greatest; tick: target"
-        " (green hit, orange missed)"
+        f" ComfyUI {versions['comfyui']}"
     )
 
 

@@ -44,7 +44,7 @@ class Load:
 class Bed:
     """A model, images, and everyone who embeds them."""
 
-    def __init__(self, shape: Shape, model: Any, device: str) -> None:
+    def __init__(self, shape: Shape, model: Any, device: str, images: int = 4) -> None:
         self.shape = shape
         self.device = device
         self._model = model
@@ -66,7 +66,7 @@ class Bed:
             name: build_image_processor(shape, budget_of(name)) for name in QUALITIES
         }
         noise = torch.Generator().manual_seed(1)
-        size = (4, SIDE, SIDE, 3)
+        size = (images, SIDE, SIDE, 3)
         pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=noise)
         self.plain_images = list(pixels.movedim(-1, 1).contiguous())
         self.images = list(pixels.float() / 255)

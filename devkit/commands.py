@@ -14,7 +14,7 @@ from .layout import DEV, NEWEST, OUT, ROOT, ComfyRelease, DevError, child_enviro
 from .server import ComfyServer, has_gpu
 from .web_checks import ensure_web_tools, eslint_command, tsc_command
 
-BENCHES = ("cli", "lora", "svdquant", "vlm", "picker")
+BENCHES = ("cli", "lora", "svdquant", "vlm", "picker", "startup", "growth")
 
 
 def setup(arguments: Namespace, extra: list[str]) -> int:

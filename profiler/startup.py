@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def measure(python: Path, comfyui: Path, pack: Path, work: Path) -> dict[str, An
     """
     check_folders(comfyui, pack)
     ours = pack == OURS
-    raw, log = _run_probe(python, comfyui, pack, work, OUR_PROMPT if ours else None)
+    raw, log = run_probe(python, comfyui, pack, work, OUR_PROMPT if ours else None)
     folder = raw["folders"].get(os.path.realpath(pack))
     if folder is None or "error" in raw:
         reason = raw.get("error") or "ComfyUI did not load it."
@@ -77,14 +78,14 @@ def measure(python: Path, comfyui: Path, pack: Path, work: Path) -> dict[str, An
             "seconds": round(folder["seconds"], 4),
             "cpu_seconds": round(folder["cpu_seconds"], 4),
             "seconds_as_printed": _printed_seconds(log, pack),
-            **_sort(folder["modules"], pack, comfyui),
+            **sort_modules(folder["modules"], pack, comfyui),
             "heaviest": _heaviest(log, loaded),
         },
         "bare_interpreter": _bare_import(python, pack, work),
     }
     for name in ("object_info", "execution"):
         if name in raw:
-            modules = _sort(raw[name]["modules"], pack, comfyui)
+            modules = sort_modules(raw[name]["modules"], pack, comfyui)
             report[name] = {"seconds": round(raw[name]["seconds"], 4), **modules}
     # Other packs may have as many files as they like; what counts for them is the rest.
     report["budgets"] = {k: v for k, v in BUDGETS.items() if ours or k != "import_own_modules"}
@@ -123,9 +124,25 @@ def as_text(report: dict[str, Any]) -> str:
     return "\n".join(lines + ([] if report["broken_budgets"] else ["  Within every budget."]))
 
 
-def _run_probe(
-    python: Path, comfyui: Path, pack: Path, work: Path, prompt: dict[str, Any] | None
+def run_probe(
+    python: Path,
+    comfyui: Path,
+    pack: Path,
+    work: Path,
+    prompt: Mapping[str, Any] | None,
+    trace: bool = True,
 ) -> tuple[dict[str, Any], str]:
+    """Start a ComfyUI with the pack, ask for `/object_info`, run the prompt, and end it.
+
+    Args:
+        trace: have Python tell the time of every import in the log, which takes time itself.
+
+    Returns:
+        What `probe.py` has written, and the log.
+
+    Raises:
+        ProfilerError: ComfyUI did not start.
+    """
     port = free_port()
     server_arguments = arguments(comfyui, pack, work, port)
     result = work / "result.json"
@@ -135,7 +152,8 @@ def _run_probe(
         json.dumps({"url": f"http://127.0.0.1:{port}", "prompt": prompt, "result": str(result)})
     )
     probe = Path(__file__).with_name("probe.py")
-    command = [str(python), "-X", "importtime", str(probe), str(request), *server_arguments]
+    traced = ["-X", "importtime"] if trace else []
+    command = [str(python), *traced, str(probe), str(request), *server_arguments]
     log = work / "probe.log"
     with log.open("wb") as output:
         subprocess.run(
@@ -147,7 +165,7 @@ def _run_probe(
     return json.loads(result.read_text()), text
 
 
-def _sort(modules: dict[str, str | None], pack: Path, comfyui: Path) -> dict[str, Any]:
+def sort_modules(modules: dict[str, str | None], pack: Path, comfyui: Path) -> dict[str, Any]:
     """Split modules by whose they are. Modules without a file are namespaces or built in."""
     own, theirs, third_party = [], [], []
     for name, file in modules.items():
