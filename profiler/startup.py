@@ -168,11 +168,12 @@ def run_probe(
 def sort_modules(modules: dict[str, str | None], pack: Path, comfyui: Path) -> dict[str, Any]:
     """Split modules by whose they are. Modules without a file are namespaces or built in."""
     own, theirs, third_party = [], [], []
+    here = os.path.realpath(pack)
     for name, file in modules.items():
         if file is None:
             continue
         path = Path(file)
-        if path.is_relative_to(os.path.realpath(pack)) and ".dev" not in path.parts:
+        if path.is_relative_to(here) and ".dev" not in path.relative_to(here).parts:
             own.append(name)
         elif path.is_relative_to(os.path.realpath(comfyui)):
             theirs.append(name)
