@@ -32,6 +32,11 @@ WORK = OUT / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, which are those with a server: the many short ones fill up the end."""
+    items.sort(key=lambda item: "comfyui_folder" not in getattr(item, "fixturenames", ()))
+
+
 def missing(what: str) -> None:
     """Skip by hand, fail on CI: there, everything the tests need must have been installed."""
     if ON_CI:
