@@ -380,6 +380,9 @@ def test_a_workflow_of_another_pack_opens_with_our_nodes(editor: Page, name: str
     golden = json.loads(file.read_text())
     load(editor, golden["ui"]["before"], len(golden["ui"]["after"]["nodes"]))
     assert not says_missing(editor)
+    for item in golden["ui"]["report"]["folded"]:
+        said = f"{item['node']}: {item['old']} is part of {item['into']} now"
+        assert said in editor.inner_text("body")
     prompt = prompt_of(editor)
     expected = golden["prompt"]["after"]["2"]
     assert prompt["2"]["class_type"] == expected["class_type"]

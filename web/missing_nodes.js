@@ -7,6 +7,7 @@ import { settingOf } from "./settings.js";
 /**
  * @typedef {object} Report
  * @property {{ node: string, notes: string[] }[]} replaced
+ * @property {{ node: string, old: string, into: string }[]} folded
  * @property {string[]} lines what was done, to read
  */
 
@@ -45,9 +46,10 @@ async function migrate(workflow) {
 }
 
 /** @param {Report} report */
-function tell({ replaced, lines }) {
+function tell({ replaced, folded, lines }) {
   console.info(["Vivace, nodes of packs that are not installed:", ...lines].join("\n"));
   const notes = replaced.flatMap((item) => item.notes.map((note) => `${item.node}: ${note}`));
+  notes.push(...folded.map((item) => `${item.node}: ${item.old} is part of ${item.into} now`));
   const count = replaced.length === 1 ? "a node" : `${replaced.length} nodes`;
   app.extensionManager.toast.add({
     severity: notes.length ? "warn" : "info",
