@@ -7,13 +7,14 @@ optional ``__metadata__`` of strings), then the data. Offsets count from the end
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 # The bound of the reference implementation.
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 16
+_TOO_LARGE = 2**64  # likewise, of a side or a product of sides
 
 ITEM_SIZES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
@@ -72,7 +73,9 @@ def parse_header(text: bytes, file_size: int) -> Header:
             ranges, or ranges that overlap, leave holes, or lie outside the file.
     """
     try:
-        content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        content = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
     except RecursionError:
         raise HeaderError("header nested too deeply") from None
     except HeaderError:
@@ -81,9 +84,12 @@ def parse_header(text: bytes, file_size: int) -> Header:
         raise HeaderError(f"header is not valid JSON ({error})") from None
     if not isinstance(content, dict):
         raise HeaderError("header is not a JSON object")
-    metadata = content.pop("__metadata__", None) or {}
+    metadata = content.pop("__metadata__", None)
+    if metadata is None:
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise HeaderError("__metadata__ is not a table of strings")
+    _check_texts([*content, *metadata, *metadata.values()])
     tensors = {name: _tensor(name, value) for name, value in content.items()}
     start = 8 + len(text)
     _check_ranges(tensors, file_size - start)
@@ -97,10 +103,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _no_constant(name: str) -> None:
+    raise HeaderError(f"header is not valid JSON ({name} is no JSON number)")
+
+
+def _check_texts(texts: Iterable[str]) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise HeaderError("header is not valid JSON (a text has half a character)") from None
+
+
 def _sizes(value: object, limit: int) -> tuple[int, ...] | None:
     if not isinstance(value, list) or len(value) > limit:
         return None
-    return tuple(value) if all(type(item) is int and item >= 0 for item in value) else None
+    fits = all(type(item) is int and 0 <= item < _TOO_LARGE for item in value)
+    return tuple(value) if fits else None
 
 
 def _tensor(full_name: str, value: object) -> TensorInfo:
@@ -117,9 +135,11 @@ def _tensor(full_name: str, value: object) -> TensorInfo:
     if offsets is None or len(offsets) != 2:
         raise HeaderError(f"tensor {name!r} has invalid data_offsets")
     begin, end = offsets
-    size = ITEM_SIZES[dtype]
-    for dimension in shape:
-        size *= dimension
+    size = 1
+    for factor in (*shape, ITEM_SIZES[dtype]):
+        size *= factor
+        if size >= _TOO_LARGE:
+            raise HeaderError(f"tensor {name!r} has an invalid shape")
     if end - begin != size:
         raise HeaderError(f"tensor {name!r} of {size} bytes is given the range {begin}:{end}")
     return TensorInfo(dtype, shape, begin, end)

@@ -32,10 +32,11 @@ def parse_text(text: str) -> tuple[tuple[LoraRow, ...], str]:
         segments.append(text[end : match.start()])
         end = match.end()
     segments.append(text[end:])
-    for segment in segments:
-        if opened := _OPEN.search(segment):
+    rest = _join(segments)
+    for piece in (*segments, rest):  # one may come about where another was taken out
+        if opened := _OPEN.search(piece):
             raise RowError(f"The tag '{opened[0]}' in the text has no closing '>'. {_FORM}.")
-    return tuple(rows), _join(segments)
+    return tuple(rows), rest
 
 
 def rows_to_text(rows: Iterable[LoraRow]) -> str:

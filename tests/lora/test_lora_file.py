@@ -221,7 +221,19 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "overflowing shape": (
         lambda p: write_raw(p, {"a": tensor([2**62, 2**62], 0, 4)}, F32),
-        "range 0:4",
+        "an invalid shape",
+    ),
+    "metadata of no kind": (
+        lambda p: write_raw(p, {"__metadata__": False}),
+        "__metadata__ is not a table",
+    ),
+    "no JSON number": (
+        lambda p: write_raw(p, {"a": {**tensor([1], 0, 4), "x": float("inf")}}, F32),
+        "Infinity is no JSON number",
+    ),
+    "half a character": (
+        lambda p: write_raw(p, {"\ud800": tensor([1], 0, 4)}, F32),
+        "half a character",
     ),
     "shape over range": (lambda p: write_raw(p, {"a": tensor([2], 0, 4)}, F32), "of 8 bytes"),
     "range backwards": (lambda p: write_raw(p, {"a": tensor([0], 4, 0)}, F32), "range 4:0"),

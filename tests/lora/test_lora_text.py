@@ -88,6 +88,7 @@ def test_strengths_are_those_of_model_and_text_encoder() -> None:
         ("<lora:ink:1:1:1>", "is none of a LoRA"),
         ("a <lora:ink:1", "'<lora:ink:1' in the text has no closing"),
         ("<lora:a <lora:b:1>", "'<lora:a ' in the text has no closing"),
+        ("<<lora:a>lora:b>", "'<lora:b' in the text has no closing"),
     ],
 )
 def test_a_wrong_tag_is_named(text: str, words: str) -> None:
