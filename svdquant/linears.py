@@ -26,6 +26,7 @@ class _PackedLinear:
     """What both kinds of layer have: nibbles in rows, and tensors that must fit to them."""
 
     weight: Tensor
+    group_size: int = GROUP
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -33,18 +34,24 @@ class _PackedLinear:
         return self.weight.shape[0], self.weight.shape[1] * 2
 
     def check(self) -> None:
-        """Check that the shapes fit together.
+        """Check that shapes and types fit together.
 
         Raises:
             ValueError: they do not.
         """
-        weight = self.weight
+        weight, group = self.weight, self.group_size
         if weight.dtype != torch.int8 or weight.dim() != 2:
             raise ValueError(f"a weight {weight.dtype} {list(weight.shape)}, not int8 [N, K/2]")
+        if type(group) is not int or group < 1 or self.shape[1] % group:
+            raise ValueError(f"{self.shape[1]} inputs, which are no groups of {group!r}")
         for name, shape in self._shapes(*self.shape).items():
             tensor = getattr(self, name)
-            if tensor is not None and tensor.shape != shape:
+            if tensor is None:
+                continue
+            if tensor.shape != shape:
                 raise ValueError(f"{name} has the shape {list(tensor.shape)}, not {list(shape)}")
+            if not tensor.is_floating_point():
+                raise ValueError(f"{name} is in {tensor.dtype}, no floating-point type")
 
     def _shapes(self, n: int, k: int) -> dict[str, tuple[int, ...]]:
         raise NotImplementedError
@@ -75,11 +82,11 @@ class SvdqLinear(_PackedLinear):
     act_unsigned: bool = False
 
     def _shapes(self, n: int, k: int) -> dict[str, tuple[int, ...]]:
-        rank = self.proj_down.shape[-1]
+        rank = self.proj_down.shape[-1:]
         return {
             "scale": (k // GROUP, n),
-            "proj_down": (k, rank),
-            "proj_up": (n, rank),
+            "proj_down": (k, *rank),
+            "proj_up": (n, *rank),
             "smooth_factor": (k,),
             "bias": (n,),
         }

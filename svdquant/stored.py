@@ -51,14 +51,14 @@ def marker_of(state_dict: Mapping[str, Tensor], path: str) -> dict[str, Any] | N
     """Return what ``comfy_quant`` says of a layer, or None if the layer is not quantized.
 
     Raises:
-        ValueError: it is not a JSON object.
+        ValueError: it is not a JSON object in bytes.
     """
     stored = state_dict.get(f"{path}.{MARKER}")
     if stored is None:
         return None
     try:
-        marker = json.loads(stored.cpu().numpy().tobytes())
-    except ValueError:
+        marker = json.loads(stored.view(torch.uint8).cpu().numpy().tobytes())
+    except (ValueError, RuntimeError, RecursionError):  # torch's own is for what has no bytes
         marker = None
     if not isinstance(marker, dict):
         raise ValueError(f"{path}.{MARKER} is not a JSON object")
@@ -69,12 +69,13 @@ def from_state_dict(state_dict: Mapping[str, Tensor], path: str) -> SvdqLinear |
     """Return the quantized layer at `path`, or None if it is stored otherwise. Copies nothing.
 
     Raises:
-        ValueError: tensors are missing, or of shapes that do not fit together.
+        ValueError: tensors are missing, or of shapes or types that do not fit together.
     """
     marker = marker_of(state_dict, path)
-    if marker is None or marker.get("format") not in FORMATS:
+    stored = None if marker is None else marker.get("format")
+    if marker is None or not isinstance(stored, str) or stored not in FORMATS:
         return None
-    names = _SVDQ_NAMES if marker["format"] == SVDQ_FORMAT else _AWQ_NAMES
+    names = _SVDQ_NAMES if stored == SVDQ_FORMAT else _AWQ_NAMES
     if missing := [name for name in names if f"{path}.{name}" not in state_dict]:
         raise ValueError(f"{path} has no {', '.join(missing)}")
     parts: dict[str, Any] = {names[name]: state_dict[f"{path}.{name}"] for name in names}

@@ -25,6 +25,7 @@ from vivace.svdquant.convert import (
     split_w13,
 )
 from vivace.svdquant.packing import unpack_nibbles
+from vivace.svdquant.stored import from_state_dict
 from vivace.tests.svdquant import closed_form
 from vivace.tests.svdquant.nunchaku_double import (
     SVDQW4A4Linear,
@@ -278,3 +279,29 @@ def test_bias_without_a_shift_is_the_dense_one() -> None:
         found = effective_bias(made)
         assert found is not None
         assert float((found - bias).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (b"[" * 5000, "a.comfy_quant is not a JSON object"),
+        (b'{"format": "awq_w4a16", "group_size": 0}', "no groups of 0"),
+        (b'{"format": "awq_w4a16", "group_size": "64"}', "no groups of '64'"),
+        (b'{"format": "awq_w4a16"}', r"zeros has the shape \[0\]"),
+        (b'{"format": "svdquant_w4a4"}', "a has no proj_down"),
+    ],
+)
+def test_damaged_stored_layers_are_refused(marker: bytes, message: str) -> None:
+    stored = {
+        "a.weight": torch.zeros(128, 64, dtype=torch.int8),
+        "a.weight_scale": torch.zeros(2, 128),
+        "a.weight_zero": torch.zeros(0),
+        "a.comfy_quant": torch.tensor(list(marker), dtype=torch.uint8),
+    }
+    with pytest.raises(ValueError, match=message):
+        from_state_dict(stored, "a")
+
+
+def test_a_layer_of_another_format_is_left_to_comfyui() -> None:
+    marker = torch.tensor(list(b'{"format": ["svdquant_w4a4"]}'), dtype=torch.uint8)
+    assert from_state_dict({"a.comfy_quant": marker}, "a") is None
