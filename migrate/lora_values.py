@@ -11,6 +11,7 @@ from .widgets import is_list, is_number, is_record
 
 LIMIT = 100.0
 _SLOT = re.compile(r"(?:enabled|lora_name|lora_strength)_\d{1,4}")
+_SLOT_NAME = re.compile(r"lora_name_(\d{1,4})")
 _ROW_NAME = re.compile(r"(?:row|lora)_(\d{1,9})", re.IGNORECASE)
 
 
@@ -29,16 +30,14 @@ def slots(old: OldNode, new: NewNode) -> None:
     count = old.values.get("lora_count", 10)
     if not is_number(count):
         raise NotMigratable(f"lora_count is {shown(count)}, not a number")
-    indices = sorted(
-        int(name.rpartition("_")[2]) for name in old.values if name.startswith("lora_name_")
-    )
+    numbers = [found[1] for name in old.values if (found := _SLOT_NAME.fullmatch(name))]
     rows = []
-    for index in indices:
-        name = old.values[f"lora_name_{index}"]
-        strength = old.values.get(f"lora_strength_{index}", 1.0)
+    for number in sorted(numbers, key=int):
+        name = old.values[f"lora_name_{number}"]
+        strength = old.values.get(f"lora_strength_{number}", 1.0)
         # A slot beyond the count was not applied; it may hold a name all the same.
-        on = old.values.get(f"enabled_{index}", True) is not False and index <= count
-        rows.append((f"lora_name_{index}", name, strength, on))
+        on = old.values.get(f"enabled_{number}", True) is not False and int(number) <= count
+        rows.append((f"lora_name_{number}", name, strength, on))
     _enter(rows, old, new)
 
 

@@ -24,10 +24,14 @@ def migrate_workflow(
         known: names of the files here, to find those that were saved without their folder.
 
     Returns:
-        The new workflow, and what was done.
+        The new workflow, or the same if it cannot be copied, and what was done.
     """
-    found = copy.deepcopy(workflow)
     report = MigrationReport()
+    try:
+        found = copy.deepcopy(workflow)
+    except RecursionError:
+        report.problems.append("lists or objects nested too deeply; it stays as it is")
+        return workflow, report
     known = known or Known()
     if isinstance(found.get("nodes"), list):
         migrate_graphs(found, known, report)

@@ -4,7 +4,6 @@ node replacements.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +53,7 @@ async def respond(request: web.Request) -> web.Response:
     """Answer `POST /vivace/migrate`: the workflow in the body, migrated, and the report."""
     try:
         workflow = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         workflow = None
     if not isinstance(workflow, dict):
         return web.json_response({"error": "Send a workflow, as a JSON object."}, status=400)

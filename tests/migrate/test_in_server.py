@@ -99,7 +99,7 @@ def test_the_editor_is_given_a_migrated_workflow(client: ComfyClient) -> None:
     assert found["report"]["lines"][0] == "2: Lora Loader (LoraManager) -> VivaceLoraStack"
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b""])
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"", b"[" * 9999, b"9" * 9999])
 def test_what_is_no_workflow_is_refused(client: ComfyClient, body: bytes) -> None:
     with pytest.raises(HTTPError, match="400"):
         ask(client, body)
