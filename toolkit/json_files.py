@@ -45,8 +45,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        problem = "damaged: not a JSON object"
-        raise JsonFileError(path, problem, "Repair it in an editor, or move it away")
+        raise damaged(path, "not a JSON object")
     return value
 
 
@@ -76,6 +75,11 @@ def write_object(path: Path, value: dict[str, Any]) -> None:
             with suppress(OSError):
                 Path(temporary).unlink(missing_ok=True)
         raise _system_error(path, "written", error) from None
+
+
+def damaged(path: Path, problem: str) -> JsonFileError:
+    """The error for a file of another content than it should have."""
+    return JsonFileError(path, f"damaged: {problem}", "Repair it in an editor, or move it away")
 
 
 def _system_error(path: Path, what: str, error: OSError) -> JsonFileError:

@@ -46,7 +46,7 @@ def bundle_of(library: PromptLibrary, names: Iterable[str]) -> dict[str, Any]:
 def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "keep") -> Imported:
     """Save the prompts of a file; `existing` says what happens where there is another of the name.
 
-    Nothing is saved unless every prompt of the file can be read.
+    Nothing is saved unless every prompt of the file can be read, and have its name.
 
     Raises:
         JsonFileError: no such file, not one of prompts, or a name that leads elsewhere; or a
@@ -70,16 +70,15 @@ def import_bundle(
     """
     prompts = _parse_bundle(content, path)
     present = library.list().prompts
-    saved: list[str] = []
+    saved: dict[str, Prompt] = {}
     skipped: list[str] = []
     for name, prompt in prompts.items():
         if present.get(name) == prompt or (name in present and existing == "keep"):
             skipped.append(name)
             continue
         target = _free_name(name, present) if existing == "rename" else name
-        library.save(target, prompt, overwrite=existing == "replace")
-        present[target] = prompt
-        saved.append(target)
+        saved[target] = present[target] = prompt
+    library.save_all(saved, overwrite=existing == "replace")
     return Imported(tuple(saved), tuple(skipped))
 
 

@@ -11,18 +11,17 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .json_files import JsonFileError, read_object, write_object
+from .json_files import JsonFileError, damaged, read_object, write_object
+from .prompt_history import Run, read_runs, write_runs
 from .prompt_names import PromptNameError, check_name
 from .prompt_template import expand
 
 SUFFIX = ".json"
-HISTORY_LENGTH = 200
-HISTORY_CHARACTERS = 4 * 2**20
 _LOCK_SECONDS = 10.0
 
 
@@ -52,23 +51,6 @@ class Prompt:
     def revision(self) -> str:
         """The same for equal prompts, another for all others."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What was run: the texts after expansion, and what they came from.
-
-    Attributes:
-        when: UTC, in ISO format.
-        name: the prompt's, or empty for a text of no prompt.
-    """
-
-    name: str
-    positive: str
-    negative: str
-    seed: int
-    variables: Mapping[str, str] = field(default_factory=dict)
-    when: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,8 +114,24 @@ class PromptLibrary:
                 _check_revision(name, path, revision)
             elif there and not overwrite:
                 raise _taken(name)
-            self._check_case(path)
-            write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
+            self._check_case([path])
+            _write(path, prompt)
+
+    def save_all(self, prompts: Mapping[str, Prompt], overwrite: bool = True) -> None:
+        """Save several prompts, or none of them if one cannot have its name.
+
+        Raises:
+            PromptNameError, PromptConflictError, JsonFileError: as for `save`; or two of the names
+                differ only in case.
+        """
+        paths = {name: self._path(name) for name in prompts}
+        with self._locked():
+            for name, path in paths.items():
+                if _read(path) is not None and not overwrite:
+                    raise _taken(name)
+            self._check_case(paths.values())
+            for name, path in paths.items():
+                _write(path, prompts[name])
 
     def rename(self, name: str, new_name: str, revision: str | None = None) -> None:
         """Give a prompt another name, which may be in another folder.
@@ -150,7 +148,7 @@ class PromptLibrary:
             if target.name != path.name and _read(target) is not None:
                 raise _taken(new_name)
             if str(target).casefold() != str(path).casefold():
-                self._check_case(target)
+                self._check_case([target])
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
@@ -217,17 +215,14 @@ class PromptLibrary:
         return found
 
     def record(self, run: Run) -> None:
-        """Add to the history; forget all but the last `HISTORY_LENGTH` runs, more if they are long.
+        """Add to the history, which keeps the last `prompt_history.HISTORY_LENGTH` runs.
 
         Raises:
             JsonFileError: the history is damaged or cannot be written.
         """
         when = run.when or datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._locked():
-            runs = [*_runs(self._history), {**asdict(run), "when": when}][-HISTORY_LENGTH:]
-            while len(runs) > 1 and len(json.dumps(runs)) > HISTORY_CHARACTERS:
-                del runs[: len(runs) // 2]
-            write_object(self._history, {"runs": runs})
+            write_runs(self._history, [*read_runs(self._history), replace(run, when=when)])
 
     def history(self) -> list[Run]:
         """What was run, the latest last.
@@ -235,10 +230,7 @@ class PromptLibrary:
         Raises:
             JsonFileError: the history is damaged.
         """
-        try:
-            return [Run(**run) for run in _runs(self._history)]
-        except TypeError:
-            raise _damaged(self._history, "has runs of another shape") from None
+        return read_runs(self._history)
 
     def forget_history(self) -> None:
         """Begin the history anew, damaged or not.
@@ -247,7 +239,7 @@ class PromptLibrary:
             JsonFileError: it cannot be written.
         """
         with self._locked():
-            write_object(self._history, {"runs": []})
+            write_runs(self._history, [])
 
     def _path(self, name: str) -> Path:
         """The file of a prompt, which links must not have led out of the library."""
@@ -258,20 +250,18 @@ class PromptLibrary:
             raise JsonFileError(path, problem, "Copy the file in place of the link")
         return path
 
-    def _check_case(self, path: Path) -> None:
+    def _check_case(self, paths: Iterable[Path]) -> None:
         """Refuse what some file systems would take for the same file, and others not."""
-        here = self._root
-        for part in path.relative_to(self._root).parts:
-            names = [entry.name for entry in here.iterdir()] if here.is_dir() else []
-            if part not in names:
-                for other in names:
-                    if other.casefold() == part.casefold():
-                        raise PromptConflictError(
-                            f"'{part.removesuffix(SUFFIX)}' differs from"
-                            f" '{other.removesuffix(SUFFIX)}' only in case, which not every system"
-                            " tells apart. Choose another name"
-                        )
-            here /= part
+        names: dict[Path, set[str]] = {}  # by folder, those of `paths` among them
+        for path in paths:
+            here = self._root
+            for part in path.relative_to(self._root).parts:
+                if here not in names:
+                    names[here] = {e.name for e in here.iterdir()} if here.is_dir() else set()
+                if part not in names[here]:
+                    _refuse_case(part, names[here])
+                    names[here].add(part)
+                here /= part
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -304,7 +294,7 @@ def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
     texts = [content.get("positive"), content.get("negative", ""), content.get("note", "")]
     tags = content.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(text, str) for text in [*texts, *tags]):
-        raise _damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
+        raise damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
     positive, negative, note = texts
     return Prompt(positive, negative, tuple(tags), note)
 
@@ -317,17 +307,18 @@ def _check_revision(name: str, path: Path, revision: str) -> None:
         raise PromptConflictError(f"the prompt '{name}' has been changed meanwhile. Look at it")
 
 
+def _write(path: Path, prompt: Prompt) -> None:
+    write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
+
+
+def _refuse_case(part: str, others: Iterable[str]) -> None:
+    for other in others:
+        if other.casefold() == part.casefold():
+            raise PromptConflictError(
+                f"'{part.removesuffix(SUFFIX)}' differs from '{other.removesuffix(SUFFIX)}' only"
+                " in case, which not every system tells apart. Choose another name"
+            )
+
+
 def _taken(name: str) -> PromptConflictError:
     return PromptConflictError(f"there is a prompt '{name}' already. Choose another name")
-
-
-def _runs(path: Path) -> list[dict[str, Any]]:
-    content = read_object(path)
-    runs = [] if content is None else content.get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise _damaged(path, "has no list of runs")
-    return runs
-
-
-def _damaged(path: Path, problem: str) -> JsonFileError:
-    return JsonFileError(path, f"damaged: {problem}", "Repair it in an editor, or move it away")

@@ -46,6 +46,8 @@ def find_fault(name: str) -> str | None:
     parts = name.split("/")
     if len(parts) > MAX_PARTS:
         return f"more than {MAX_PARTS} folders"
+    if any(part.casefold().endswith(".json") for part in parts[:-1]):
+        return "a folder that ends in .json, as the file of a prompt does"
     return next((fault for part in parts if (fault := _part_fault(part))), None)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lora.rows import LoraRow, RowError, parse_rows
-from .json_files import JsonFileError, read_object, write_object
+from .json_files import JsonFileError, damaged, read_object, write_object
 from .prompt_names import find_fault
 
 SUFFIX = ".json"
@@ -174,5 +174,4 @@ def _read(path: Path) -> Rows | None:
     try:
         return parse_rows(content.get(_FIELD))
     except RowError as error:
-        problem = f"damaged: {str(error).rstrip('.')}"
-        raise JsonFileError(path, problem, "Repair it in an editor, or move it away") from None
+        raise damaged(path, str(error).rstrip(".")) from None

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivace.toolkit import json_files, prompt_library
+from vivace.toolkit import json_files, prompt_history
 from vivace.toolkit.json_files import JsonFileError
 from vivace.toolkit.prompt_bundle import Imported, export_prompts, import_prompts
 from vivace.toolkit.prompt_library import (
-    HISTORY_LENGTH,
     Prompt,
+    PromptConflictError,
     PromptLibrary,
     PromptLibraryError,
     Run,
@@ -125,6 +125,7 @@ def test_both_texts_are_expanded() -> None:
         "\\\\server\\x",
         ".hidden",
         "a/.history",
+        "a.json/b",
         "con",
         "CON.txt",
         "a/Nul ",
@@ -299,10 +300,10 @@ def test_half_characters_do_not_make_a_damaged_file(library: PromptLibrary) -> N
 
 
 def test_history_is_bounded_and_in_order(library: PromptLibrary) -> None:
-    for number in range(HISTORY_LENGTH + 5):
+    for number in range(prompt_history.HISTORY_LENGTH + 5):
         library.record(Run("cat", f"text {number}", "", number, {"x": "1"}))
     runs = library.history()
-    assert [run.seed for run in runs] == list(range(5, HISTORY_LENGTH + 5))
+    assert [run.seed for run in runs] == list(range(5, prompt_history.HISTORY_LENGTH + 5))
     assert runs[-1].variables == {"x": "1"}
     assert runs[-1].when.endswith("+00:00")
     assert library.list().prompts == {}
@@ -311,7 +312,7 @@ def test_history_is_bounded_and_in_order(library: PromptLibrary) -> None:
 def test_history_is_bounded_in_size(
     library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt_library, "HISTORY_CHARACTERS", 1000)
+    monkeypatch.setattr(prompt_history, "HISTORY_CHARACTERS", 1000)
     for number in range(20):
         library.record(Run("", "x" * 300, "", number))
     assert [run.seed for run in library.history()][-1] == 19
@@ -320,7 +321,7 @@ def test_history_is_bounded_in_size(
     assert [run.seed for run in library.history()] == [20]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"runs": [1]}'])
+@pytest.mark.parametrize("content", ["", "{}", '{"runs": [1]}', '{"runs": [{"name": 1}]}'])
 def test_a_damaged_history_is_reported_and_kept(
     library: PromptLibrary, tmp_path: Path, content: str
 ) -> None:
@@ -411,5 +412,16 @@ def test_bad_bundles_are_refused_whole(
     if content is not None:
         bundle.write_text(content)
     with pytest.raises(JsonFileError, match=problem):
+        import_prompts(library, bundle)
+    assert library.list().prompts == {}
+
+
+def test_a_bundle_whose_names_differ_in_case_is_refused_whole(
+    library: PromptLibrary, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.json"
+    names = ("a", "in/b", "In/c")
+    bundle.write_text(json.dumps({"vivace_prompts": {name: {"positive": ""} for name in names}}))
+    with pytest.raises(PromptConflictError, match="'In' differs from 'in' only in case"):
         import_prompts(library, bundle)
     assert library.list().prompts == {}
