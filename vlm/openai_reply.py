@@ -148,7 +148,7 @@ class ReplyReader:
             raise ServerReportedError("the server reports an error", error_text(text))
         model = chunk.get("model")
         if isinstance(model, str) and model:
-            self._model = model
+            self._model = _whole(model)
         self._usage = _usage(chunk.get("usage")) or self._usage
         choices = chunk.get("choices")
         if not isinstance(choices, list):
@@ -161,7 +161,7 @@ class ReplyReader:
             delta = choice.get("delta") or choice.get("message") or {}
             pieces += self._kept(self._delta(delta, text))
             if reason := choice.get("finish_reason"):
-                self._finish_reason = str(reason)
+                self._finish_reason = _whole(str(reason))
                 self.finished = True
         self.begun = self.begun or bool(pieces)
         return pieces
@@ -173,6 +173,7 @@ class ReplyReader:
         content = delta.get("content") or ""
         if not isinstance(reasoning, str) or not isinstance(content, str):
             raise ProtocolError("text that is not a string", text)
+        reasoning, content = _whole(reasoning), _whole(content)
         pieces: list[Piece] = []
         if reasoning:
             self._reasoning.append(reasoning)
@@ -250,7 +251,16 @@ def _inner(value: dict[str, Any], group: str, name: str) -> object:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    """A number of tokens; anything else counts as not told."""
+    return value if type(value) is int and 0 <= value < 2**63 else 0
+
+
+def _whole(text: str) -> str:
+    """The text with a question mark for each half character, which JSON allows and UTF-8 does not.
+
+    It would otherwise reach files and terminals, which cannot take it.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def model_ids(text: str) -> list[str]:
@@ -262,7 +272,8 @@ def model_ids(text: str) -> list[str]:
     entries = _parse(text).get("data")
     if not isinstance(entries, list):
         raise ProtocolError("no list of models", text)
-    return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+    named = [entry for entry in entries if isinstance(entry, dict) and entry.get("id")]
+    return [_whole(str(entry["id"])) for entry in named]
 
 
 def error_text(text: str) -> str:

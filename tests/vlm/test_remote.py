@@ -154,6 +154,17 @@ def test_thinking_is_split_off(events: tuple[object, ...]) -> None:
     assert shown == {"thinking": "Let me see.", "answer": "Yes."}
 
 
+def test_half_characters_and_impossible_counts_are_not_handed_on() -> None:
+    body = {
+        "model": "\udfff",
+        "choices": [{"message": {"content": "a\ud800b"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": -3, "completion_tokens": True},
+    }
+    with OpenAIServer(answer(200, body)) as server:
+        reply = RemoteEngine(server.url, "tiny").generate(ask())
+    assert reply == Reply("a?b", "", "stop", Usage(), "?")
+
+
 def test_a_whole_reply_is_taken_from_a_server_that_does_not_stream() -> None:
     message = {"role": "assistant", "content": "Hello", "reasoning_content": "Greet."}
     body = {
