@@ -11,7 +11,7 @@ import torch
 from support import svdquant_models as small
 from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, Z_MODULES, apply, lora_file, untouched
-from support.faults import allocations, each_point, out_of_memory
+from support.faults import allocations, each_kind, each_point, out_of_memory
 from support.snapshots import Snapshot, differences, forward_would_see, snapshot
 
 pytestmark = pytest.mark.usefixtures("comfyui", "inference")
@@ -74,13 +74,13 @@ def test_attaching_fails_whole(kind: str, lasting: bool, tmp_path: Path) -> None
         detach(patched)
 
     points = each_point(
-        # Blocks are copied tensor by tensor; the large ones are enough of them.
-        lambda points: allocations(points, 2**17 if kind == "nunchaku offload" else 256),
+        allocations,
         out_of_memory,
         lambda: attach(patched),
         after,
         before=lambda: forward_would_see(model),
         lasting=lasting,
+        chosen=each_kind if kind == "nunchaku offload" else lambda names: range(len(names)),
     )
     detach(patched)
     assert differences(forward_would_see(model), base) == []

@@ -7,9 +7,12 @@ must be true after any fault is for the caller to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 Act = Callable[[str], None]
+
+_PACK = f"{Path(__file__).parents[2]}{os.sep}"
+_NOT_OURS = tuple(f"{_PACK}{folder}{os.sep}" for folder in ("tests", ".dev"))
 
 
 class Interrupted(BaseException):
@@ -57,6 +63,14 @@ class Points:
 Watch = Callable[[Points], AbstractContextManager[Any]]
 
 
+def each_kind(names: Sequence[str]) -> list[int]:
+    """The first and the last of the points of each name, where all would take too long."""
+    ends: dict[str, tuple[int, int]] = {}
+    for number, name in enumerate(names):
+        ends[name] = ends.get(name, (number, number))[0], number
+    return sorted({number for pair in ends.values() for number in pair})
+
+
 def each_point(
     watch: Watch,
     act: Act,
@@ -65,6 +79,7 @@ def each_point(
     *,
     before: Callable[[], object] = lambda: None,
     lasting: bool = False,
+    chosen: Callable[[Sequence[str]], Iterable[int]] = lambda names: range(len(names)),
 ) -> list[str]:
     """Run an operation with a fault at each of its points in turn.
 
@@ -74,6 +89,7 @@ def each_point(
         operation: what to run.
         after: is given what the operation raised, if anything, when the fault is over.
         before: is called before each run, the one that counts included.
+        chosen: which of the points are tried, given their names.
 
     Returns:
         The names of the points.
@@ -82,7 +98,7 @@ def each_point(
     before()
     with watch(counted):
         operation()
-    for at in range(len(counted.passed)):
+    for at in chosen(counted.passed):
         points = Points(at, act, lasting)
         before()
         raised: BaseException | None = None
@@ -122,15 +138,26 @@ class _Allocations(TorchDispatchMode):
         self._least = least
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(kind is not torch.nn.Parameter for kind in types):
+        if any(kind not in (torch.Tensor, torch.nn.Parameter) for kind in types):
             return NotImplemented  # quantized weights: what they do it with will be seen
         known = {_place(value) for value in tree_leaves((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             place = _place(value)
             if place is not None and place not in known and value.nbytes >= self._least:
-                self._points.reach(f"{func} of {list(value.shape)}")
+                self._points.reach(f"{func}{_caller()}")
         return result
+
+
+def _caller() -> str:
+    """Where the pack's own code is, in or around what allocates; empty if it is not the pack's."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(_PACK) and not file.startswith(_NOT_OURS):
+            return f" at {file.removeprefix(_PACK)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def _place(value: object) -> int | None:
