@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import linear_regression
+from dataclasses import dataclass, replace
+from statistics import linear_regression, median
 from typing import Any
 
 from .harness import Result, Target, Timings, spread
@@ -63,7 +63,8 @@ def measure(curve: Curve, rounds: int, device: str = "cpu") -> tuple[list[Result
         by_size = {size: timings[size].seconds.get(name) for size in curve.sizes}
         present = [(size, values) for size, values in by_size.items() if values]
         whole, end = _exponents(present), _exponents(present[-END:])
-        results.append(Result(f"{curve.name}, {_range(curve)}", name, spread(whole), bound))
+        result = Result(f"{curve.name}, {_range(curve)}", name, spread(whole), bound)
+        results.append(_explained(result, spread(end)["median"], present[-1]))
         operations.append(
             {
                 "operation": name,
@@ -93,6 +94,14 @@ def _exponents(by_size: Sequence[tuple[float, Sequence[float]]]) -> list[float]:
     sizes = [size for size, _ in by_size]
     rounds = zip(*(values for _, values in by_size), strict=True)
     return [round(exponent(sizes, one), 3) + 0.0 for one in rounds]  # + 0.0: without a sign
+
+
+def _explained(result: Result, end: float, largest: tuple[float, Sequence[float]]) -> Result:
+    if result.hit is not False:
+        return result
+    size, seconds = largest
+    reason = f"{end:g} over the {END} largest; {1000 * median(seconds):.3g} ms at {size:g}"
+    return replace(result, reason=reason)
 
 
 def _milliseconds(values: Sequence[float]) -> dict[str, float]:
