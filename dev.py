@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
     )
 
+    fuzz = command("fuzz", "give made-up input to what reads files and replies, until Ctrl+C")
+    fuzz.add_argument("targets", nargs="*", metavar="TARGET", help="kinds of input (default: all)")
+    fuzz.add_argument("--seconds", help="for each target, instead of until Ctrl+C")
+    fuzz.add_argument("--seed", help="of the changes")
+    fuzz.add_argument("--replay", metavar="FILE", help="run one saved input again")
+    fuzz.add_argument("--log", metavar="FILE", help="write the figures as JSON")
+
     pictures = command("pictures", "shoot the pictures of nodes and example workflows anew")
     pictures.add_argument(
         "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"

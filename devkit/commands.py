@@ -108,6 +108,20 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
     return 0
 
 
+def fuzz(arguments: Namespace, extra: list[str]) -> int:
+    """Fuzz by `fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
+    _, python, _ = _prepare(arguments)
+    command = [str(python), "-m", "vivace.fuzz", *arguments.targets]
+    for name in ("seconds", "seed", "replay", "log"):
+        if getattr(arguments, name) is not None:
+            command += [f"--{name}", getattr(arguments, name)]
+    process = subprocess.Popen(command, env=child_environment())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+
+
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
     _, python, comfyui = _prepare(arguments, quiet=arguments.json)
