@@ -123,14 +123,17 @@ def load_model(path: Path, options: LoadOptions) -> LocalModel:
 
     Raises:
         ModelFolderError: the folder cannot be used, as `check_model` says.
-        LoadError: a library is missing, transformers refuses the model, or the vision tower came
-            out quantized.
+        LoadError: a library is missing, transformers refuses the model, a file changed meanwhile,
+            or the vision tower came out quantized.
         UnsupportedTowerError: the vision tower is of an unknown construction.
     """
     checked = check_model(path)
     stored = _stored_quantization(read_json(path, CONFIG))
     given = from_pretrained_options(options, stored)
     model, tokenizer = _load(checked, given)
+    if check_model(path).identity != checked.identity:
+        remedy = "Wait until the model is complete and run again"
+        raise LoadError(f"{path}: a file changed while the model was being loaded. {remedy}")
     model.eval().requires_grad_(False)
     if "device_map" not in given:
         model.to(options.device)

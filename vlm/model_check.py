@@ -117,8 +117,18 @@ def check_files(folder: ModelFolder) -> CheckedModel:
     """Check that all files are there and whole; only the headers of the weights are read.
 
     Raises:
-        ModelFolderError: incomplete or damaged.
+        ModelFolderError: incomplete or damaged, or a file cannot be read or goes meanwhile.
     """
+    try:
+        return _check_files(folder)
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "a file"
+        problem = f"{name} cannot be read ({error.strerror})"
+        remedy = "Wait if it is being copied or downloaded; else check the file's permissions"
+        raise ModelFolderError(folder.path, problem, remedy, (name,)) from None
+
+
+def _check_files(folder: ModelFolder) -> CheckedModel:
     path = folder.path
     unfinished = sorted(
         file.relative_to(path).as_posix()
@@ -141,17 +151,17 @@ def check_files(folder: ModelFolder) -> CheckedModel:
     pointers = [n for n in [*sorted(tensors), *others] if is_lfs_pointer(path / n)]
     if pointers:
         raise lfs_error(path, pointers)
+    stamped = [*weights, *(path / name for name in [*others, INDEX] if (path / name).is_file())]
+    stamp = _stamp(path, stamped)
     for file in weights:
         _check_weights(path, file, tensors[file.name])
-    stamped = [*weights, *(path / name for name in [*others, INDEX] if (path / name).is_file())]
     revision = _revision(path, stamped)
-    return CheckedModel(
-        folder,
-        tuple(weights),
-        sum(file.stat().st_size for file in weights),
-        revision,
-        f"{path.resolve()}@{revision or ''}#{_stamp(path, stamped)}",
-    )
+    nbytes = sum(file.stat().st_size for file in weights)
+    if _stamp(path, stamped) != stamp:
+        problem = "a file changed while the folder was being checked"
+        raise ModelFolderError(path, problem, "Wait until the model is complete and run again")
+    identity = f"{path.resolve()}@{revision or ''}#{stamp}"
+    return CheckedModel(folder, tuple(weights), nbytes, revision, identity)
 
 
 def _expected_weights(path: Path) -> dict[str, set[str]]:
