@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +17,16 @@ if TYPE_CHECKING:
 # What an entry of the header takes beside its name, with the largest numbers that may occur.
 _ENTRY_BYTES = 160
 _SPARE_BYTES = 1024
+# An unfinished file nobody has written to for so many seconds was left by a process that died.
+ABANDONED_AFTER = 600.0
 
 
 class TensorWriter:
     """A file that is being written beside its final place; use as a context manager.
 
     Room for the header is kept before the data and filled with spaces, so that only one tensor
-    needs to be in memory. If the block ends by an exception (Ctrl-C is one), nothing is left.
+    needs to be in memory. If the block ends by an exception (Ctrl-C is one), nothing is left; what
+    a killed process has left is removed by the next one that writes the same file.
 
     Args:
         path: the file; one that is there is replaced at the end.
@@ -40,6 +46,7 @@ class TensorWriter:
         room = len(json.dumps(self.metadata)) + _SPARE_BYTES
         room += sum(len(json.dumps(name)) + _ENTRY_BYTES for name in names)
         self._room = -(-room // 8) * 8
+        _remove_abandoned(path)
         self._unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
         self._file = self._unfinished.open("wb")
         self._file.seek(8 + self._room)
@@ -84,6 +91,14 @@ class TensorWriter:
         self._file.write(text.ljust(self._room))
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _remove_abandoned(path: Path) -> None:
+    for other in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.part"):
+        with suppress(OSError):  # its process has just finished it, or it is not ours
+            # The clock may have been set in between, either way.
+            if abs(time.time() - other.stat().st_mtime) > ABANDONED_AFTER:
+                other.unlink()
 
 
 def _bytes(tensor: Tensor) -> memoryview:

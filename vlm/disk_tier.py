@@ -127,7 +127,8 @@ class DiskTier:
     def _remove_abandoned(self) -> None:
         for path, status in self._files():
             named_so = path.name.startswith(_TEMPORARY_PREFIX) and path.suffix == _TEMPORARY_SUFFIX
-            if named_so and time.time() - status.st_mtime > ABANDONED_AFTER:
+            # The clock may have been set in between, either way.
+            if named_so and abs(time.time() - status.st_mtime) > ABANDONED_AFTER:
                 self._remove(path)
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
