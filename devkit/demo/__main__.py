@@ -43,7 +43,7 @@ class Demo:
         started = time.perf_counter()
         outputs = run_with_progress(self.client, prompt, run.label)
         seconds = time.perf_counter() - started
-        result = self._collect(outputs, seconds)
+        result = self.collect(outputs, seconds)
         self.results[run.label] = result
         print(f"  {run.label:<34} {seconds:7.2f}   {result.matched}", flush=True)
         return result
@@ -55,7 +55,8 @@ class Demo:
         self.client.post("/free", {"unload_models": True, "free_memory": True})
         time.sleep(1.0)  # the server frees when its worker next wakes up
 
-    def _collect(self, outputs: dict[str, Any], seconds: float) -> Result:
+    def collect(self, outputs: dict[str, Any], seconds: float) -> Result:
+        """Fetch what a prompt has left behind."""
         from safetensors.torch import load
 
         latent = load(self.client.fetch(outputs["latent_file"]["latents"][0]))["latent_tensor"]

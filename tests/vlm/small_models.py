@@ -6,15 +6,17 @@ import json
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import torch
 from vivace.vlm.compiled import CompiledGraphs
 from vivace.vlm.embed import ModelIdentity
 from vivace.vlm.local_model import LocalModel
 from vivace.vlm.pixels import PixelFormat
 from vivace.vlm.vision_tower import VisionTower, find_vision_tower
+
+if TYPE_CHECKING:
+    import pytest
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 OTHER_FAMILIES = ("qwen2_vl", "qwen3_vl_moe", "qwen3_5")
@@ -129,6 +131,8 @@ def stock_model(family: str, seed: int = 0) -> Any:
 
     name = _CLASSES[family]
     if not hasattr(transformers, f"{name}Config"):
+        import pytest  # here, since `dev.py matrix` makes models where there is none
+
         pytest.skip(f"this transformers has no {family}")
     rope: dict[str, Any] = {"rope_type": "default", "mrope_section": [2, 2, 2]}
     rope |= {"mrope_interleaved": True} if family.startswith("qwen3") else {}

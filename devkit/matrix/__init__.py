@@ -1,0 +1,1 @@
+"""Which ComfyUI, Python and transformers the pack runs with: `dev.py matrix`."""
