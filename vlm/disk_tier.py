@@ -54,10 +54,10 @@ class DiskTier:
     @property
     def nbytes(self) -> int:
         """The bytes of all entries."""
-        return sum(entry.size for entry in self._entries())
+        return sum(entry.size for entry in _entries(self._files()))
 
     def __len__(self) -> int:
-        return len(self._entries())
+        return len(_entries(self._files()))
 
     def get(self, key: EmbeddingKey) -> ImageEmbedding | None:
         """Return the embedding and mark it as used, or None; a damaged file is removed."""
@@ -97,7 +97,7 @@ class DiskTier:
 
     def clear(self) -> None:
         """Remove every entry; other files in the folder stay."""
-        for entry in self._entries():
+        for entry in _entries(self._files()):
             self._remove(entry.path)
         self._room.forget()
 
@@ -114,22 +114,13 @@ class DiskTier:
 
     def _look(self) -> list[Stored]:
         """All entries; what processes that died have left is removed on the way."""
-        self._remove_abandoned()
-        return self._entries()
-
-    def _entries(self) -> list[Stored]:
-        return [
-            Stored(status.st_mtime_ns, status.st_size, path)
-            for path, status in self._files()
-            if _ENTRY.fullmatch(path.name)
-        ]
-
-    def _remove_abandoned(self) -> None:
-        for path, status in self._files():
+        files = self._files()
+        for path, status in files:
             named_so = path.name.startswith(_TEMPORARY_PREFIX) and path.suffix == _TEMPORARY_SUFFIX
             # The clock may have been set in between, either way.
             if named_so and abs(time.time() - status.st_mtime) > ABANDONED_AFTER:
                 self._remove(path)
+        return _entries(files)
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         found = []
@@ -150,6 +141,14 @@ class DiskTier:
     def _note(self, problem: str, error: OSError) -> None:
         self.last_error = f"{self.folder}: an image embedding {problem} ({error.strerror})"
         logger.warning("%s", self.last_error)
+
+
+def _entries(files: list[tuple[Path, os.stat_result]]) -> list[Stored]:
+    return [
+        Stored(status.st_mtime_ns, status.st_size, path)
+        for path, status in files
+        if _ENTRY.fullmatch(path.name)
+    ]
 
 
 def _serialize(key: EmbeddingKey, embedding: ImageEmbedding) -> bytes:
