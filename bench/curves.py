@@ -100,7 +100,7 @@ def _explained(result: Result, end: float, largest: tuple[float, Sequence[float]
     if result.hit is not False:
         return result
     size, seconds = largest
-    reason = f"{end:g} over the {END} largest; {1000 * median(seconds):.3g} ms at {size:g}"
+    reason = f"{end:g} over the {END} largest; {1000 * median(seconds):.4g} ms at {size:g}"
     return replace(result, reason=reason)
 
 

@@ -111,7 +111,7 @@ def _bar(pen: ImageDraw.ImageDraw, row: Mapping[str, Any], scale: _Scale, top: i
     font = ImageFont.load_default(12)
     label = f"{row['measure']},  {row['case']}"
     pen.text((LEFT - 10, middle), label, INK, font, anchor="rm")
-    pen.text((WIDTH - MARGIN, middle), f"{ratio['median']:.3g}", INK, font, anchor="rm")
+    pen.text((WIDTH - MARGIN, middle), f"{ratio['median']:.4g}", INK, font, anchor="rm")
 
 
 class _Scale:

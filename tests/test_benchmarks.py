@@ -98,7 +98,7 @@ def test_exponents_are_fitted_for_what_was_measured() -> None:
     }
     assert {result.case for result in results} == {"files, 10 .. 80 MB"}
     assert [result.reason for result in results if not result.hit] == [
-        "2 over the 3 largest; 6.4e+03 ms at 80"
+        "2 over the 3 largest; 6400 ms at 80"
     ]
     several = detail["operations"][2]["milliseconds"]
     assert several[0] is None
