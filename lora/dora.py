@@ -73,7 +73,8 @@ class Dora:
         """
         if tuple(weight.shape) != self.shape:
             raise ValueError(f"weight {list(weight.shape)} for a change of {list(self.shape)}")
-        wide = torch.promote_types(weight.dtype, torch.float32)
+        # Types of 8 bits are not promoted by torch.
+        wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
         dim = 1 if self.magnitude.shape[0] == self.shape[0] and self.magnitude.shape[1] == 1 else 0
         base = weight.to(wide)
         if norm == "merged" or dim == 0:

@@ -80,3 +80,14 @@ def test_other_formats_change_the_weight_as_they_say(kind: str, mode: str, tmp_p
     assert relative_error(base, wanted) > 1e-3
     latent = tiny.sample(patched)
     assert relative_error(tiny.sample(apply(model, (path, 0.7), mode=mode)), latent) < 2e-5
+
+
+def test_dora_beside_a_weight_of_8_bits_is_exact(tmp_path: Path) -> None:
+    kind = "fp8 cast"
+    model = tiny.qwen_image(kind)
+    path, parameter, wanted = special_file(tmp_path, "dora", model)
+    change = wanted - tiny.weight_of(model, parameter).double()
+    deltas = {parameter.removesuffix(".weight"): change}
+    got = tiny.sample(apply(model, (path, 0.7)))
+    assert relative_error(tiny.sample(model), got) > 1e-3
+    assert relative_error(got, reference(tiny.qwen_image, kind, [(deltas, 1.0)])) < 2e-5
