@@ -175,7 +175,7 @@ def test_the_checks_can_fail(client: ComfyClient, tmp_path: Path) -> None:
     log.write_text(trace.format("app/assets") + "the route of ComfyUI-Vivace\n")
     assert prompts.log(log)
     log.write_text(trace.format("app/assets") + trace.format("custom_nodes/ComfyUI-Vivace"))
-    with pytest.raises(ValueError, match="(?s)1 tracebacks.*KeyError: 'x'"):
+    with pytest.raises(ValueError, match=r"(?s)1 tracebacks.*KeyError: 'x'"):
         prompts.log(log)
     log.write_text("0.0 seconds (IMPORT FAILED): ComfyUI-Vivace\n")
     with pytest.raises(ValueError, match="import failed"):
