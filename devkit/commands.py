@@ -122,6 +122,28 @@ def fuzz(arguments: Namespace, extra: list[str]) -> int:
         return process.wait()
 
 
+def matrix(arguments: Namespace, extra: list[str]) -> int:
+    """Try the cells of the compatibility matrix; exit status 1 if one fails."""
+    from .matrix import cells, page
+    from .matrix.run import run
+
+    chosen = cells.chosen(arguments.cell, arguments.all)
+    if arguments.list:
+        print("\n".join(cell.name for cell in chosen))
+        return 0
+    if arguments.page_only:
+        page.write()
+        return 0
+    return run(chosen, arguments.keep)
+
+
+def audit(arguments: Namespace, extra: list[str]) -> int:
+    """Scan code and dependencies; exit status 1 if something is found, 3 if not all was seen."""
+    from .audit.run import run
+
+    return run()
+
+
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
     _, python, comfyui = _prepare(arguments, quiet=arguments.json)

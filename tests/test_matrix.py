@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from vivace.devkit import commands
 from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import MATRIX_RELEASES, DevError
+from vivace.devkit.layout import MATRIX_RELEASES, ROOT, DevError
 from vivace.devkit.matrix import cells, environment, modules, page, processes, prompts
 from vivace.devkit.matrix import run as matrix_run
 from vivace.devkit.published import published_files
@@ -91,6 +91,14 @@ def test_a_failing_cell_gives_status_1(
     assert "4 of 64 combinations were tried: 1 fails, 3 works." in text
     assert "- 0.30.0-py3.12-transformers5 fails: LoRA Stack: ValueError" in text
     assert text.count("not tried") == 12
+
+
+def test_reasons_are_short_and_name_no_folder_of_this_machine() -> None:
+    text = matrix_run.short(f"a\n  File '{ROOT}/.dev/x.py'\n" + "b " * 300 + "the end")
+    assert text.startswith("... b b")
+    assert text.endswith("b b the end")
+    assert len(text) in (403, 404)
+    assert matrix_run.short(f"in {ROOT}/a.py\nbad") == "in .../a.py bad"
 
 
 def test_what_cannot_be_installed_is_no_failure(

@@ -92,4 +92,4 @@ def _uv(uv: str, *arguments: str) -> None:
         raise UnsupportedError(f"Python {arguments[3]} is not to be had on this machine")
     if any(mark in reason for mark in _OFFLINE):
         raise DevError(f"The package index cannot be reached. Go online. uv says: {reason[-500:]}")
-    raise UnsupportedError(reason[-500:])
+    raise UnsupportedError(reason)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..comfyui import pinned_comfyui
 from ..environment import check_disk
-from ..layout import DEV, MATRIX_RELEASES, say
+from ..layout import DEV, MATRIX_RELEASES, ROOT, say
 from ..tool_environment import tool_environment
 from . import page
 from .cells import Cell
@@ -25,6 +25,7 @@ from .environment import (
 from .import_guard import PACKAGE, guard
 
 WORKS, FAILS, UNSUPPORTED = "works", "fails", "unsupported"
+_SHOWN = 400
 _TOOLS = (PACKAGE, "pip==26.3", "setuptools==80.9.0")
 """pip and setuptools fetch ComfyUI's archive."""
 
@@ -67,6 +68,12 @@ def run(cells: Sequence[Cell], keep: bool) -> int:
     return 1 if bad else 0
 
 
+def short(text: str) -> str:
+    """One line without this machine's folders, for a table; the end says what went wrong."""
+    line = " ".join(text.replace(str(ROOT), "...").split())
+    return line if len(line) <= _SHOWN else f"... {line[-_SHOWN:].lstrip()}"
+
+
 def try_cell(cell: Cell, comfyui: Path) -> dict[str, Any]:
     """Make the cell's environment, and check it.
 
@@ -76,7 +83,12 @@ def try_cell(cell: Cell, comfyui: Path) -> dict[str, Any]:
     try:
         python = make_environment(cell, comfyui)
     except UnsupportedError as error:
-        return {"outcome": UNSUPPORTED, "reasons": [str(error)], "versions": {}, "checks": []}
+        return {
+            "outcome": UNSUPPORTED,
+            "reasons": [short(str(error))],
+            "versions": {},
+            "checks": [],
+        }
     work = FOLDER / "work"
     result = FOLDER / "result.json"
     result.unlink(missing_ok=True)
@@ -91,5 +103,7 @@ def try_cell(cell: Cell, comfyui: Path) -> dict[str, Any]:
         problem = f"the checks ended early; see {log.name}"
         return {"outcome": FAILS, "reasons": [problem], "versions": {}, "checks": []}
     report = json.loads(result.read_text())
+    for one in report["checks"]:
+        one["detail"] = short(one["detail"])
     reasons = [f"{one['check']}: {one['detail']}" for one in report["checks"] if not one["held"]]
     return {"outcome": FAILS if reasons else WORKS, "reasons": reasons, **report}
