@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--seconds", help="for each target, instead of until Ctrl+C")
     fuzz.add_argument("--seed", help="of the changes")
     fuzz.add_argument("--replay", metavar="FILE", help="run one saved input again")
-    fuzz.add_argument("--log", metavar="FILE", help="write the figures as JSON")
+    fuzz.add_argument("--log", metavar="FILE", help="put the figures into a JSON file")
 
     pictures = command("pictures", "shoot the pictures of nodes and example workflows anew")
     pictures.add_argument(

@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="for each target")
     parser.add_argument("--seed", type=int, default=1, help="of the changes (default: %(default)s)")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run one saved input again")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="put the figures into a JSON file")
     options = parser.parse_args(words)
     if unknown := set(options.targets) - set(NAMES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose of {', '.join(NAMES)}")
@@ -49,8 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for place, file in outcome.findings.items():
             print(f"  {place}\n    replay: python3 dev.py fuzz --replay {file}")
     if options.log is not None:
-        text = json.dumps(_log(outcomes, options.seed), indent=1)
-        options.log.write_text(text + "\n", encoding="utf-8")
+        _log(options.log, outcomes, options.seed)
     return 1 if any(outcome.findings for outcome in outcomes) else 0
 
 
@@ -102,30 +101,25 @@ def _replay(file: Path, names: Sequence[str]) -> int:
     return 1
 
 
-def _log(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
-    """The figures, without paths of this machine."""
+def _log(file: Path, outcomes: Sequence[Outcome], seed: int) -> None:
+    """Write the figures, without paths of this machine; those of other targets stay."""
     versions = {"python": platform.python_version()}
     for name in _VERSIONS:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {
-        "date": date.today().isoformat(),
-        "versions": versions,
-        "seed": seed,
-        "results": [
-            {
-                "target": outcome.target,
-                "inputs": outcome.inputs,
-                "seconds": outcome.seconds,
-                "coverage": outcome.coverage,
-                "refusals": outcome.refusals,
-                "findings": sorted(outcome.findings),
-            }
-            for outcome in outcomes
-        ],
+    known = json.loads(file.read_text(encoding="utf-8"))["results"] if file.exists() else []
+    results = {one["target"]: one for one in known} | {
+        outcome.target: _figures(outcome) | {"seed": seed} for outcome in outcomes
     }
+    text = json.dumps({"versions": versions, "results": list(results.values())}, indent=1)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    found = {"date": date.today().isoformat(), **vars(outcome)}
+    return found | {"findings": sorted(outcome.findings)}
 
 
 if __name__ == "__main__":

@@ -249,7 +249,14 @@ def test_the_command_saves_what_it_finds_and_replays_it(
     assert result["inputs"] > 0
     assert any(place.startswith("HeaderError at lora/header.py") for place in result["refusals"])
     assert str(planted) not in json.dumps(report)
-    assert {"date", "versions", "seed"} < report.keys()
+    assert {"date", "seed", "coverage", "seconds"} < result.keys()
+    report["results"] += [{"target": "another"}, {**result, "inputs": -1}]
+    log.write_text(json.dumps(report))
+    command.main(["--seconds", "0.1", "--log", str(log)])
+    merged = json.loads(log.read_text())["results"]
+    assert [one["target"] for one in merged] == ["planted", "another"]
+    assert merged[0]["inputs"] > 0
+    assert "python" in report["versions"]
     for file in saved:
         assert file.parent == planted / "findings" / "planted"
         assert command.main(["--replay", str(file)]) == 1

@@ -140,7 +140,7 @@ class RemoteCall:
                 take(await self._text(response, MAX_REPLY_BYTES))
             else:
                 text = await self._text(response, _MAX_ERROR_BYTES, cut=True)
-                raise ProtocolError(f"an answer of type {kind}", text)
+                raise ProtocolError(f"an answer of type {self._excerpt(kind)}", text)
             reply, pieces = reader.finish()
             for piece in pieces:
                 on_piece(piece)

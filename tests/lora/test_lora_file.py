@@ -233,7 +233,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "half a character": (
         lambda p: write_raw(p, {"\ud800": tensor([1], 0, 4)}, F32),
-        "half a character",
+        "surrogates not allowed",
     ),
     "shape over range": (lambda p: write_raw(p, {"a": tensor([2], 0, 4)}, F32), "of 8 bytes"),
     "range backwards": (lambda p: write_raw(p, {"a": tensor([0], 4, 0)}, F32), "range 4:0"),
