@@ -104,13 +104,23 @@ class BranchSet(torch.nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         device = fn(torch.empty(0, device=self.place)).device
         if device != self.place:
-            for layer in self.layers.values():
-                layer.move(device)
+            self._move(device)
             self.place = device
             running = self._running()
             if running is not None and device.type == "cpu":
                 running.columns.release(self.columns)
         return self
+
+    def _move(self, device: torch.device) -> None:
+        """Move all layers or none: what half of a failed move left there, nobody would fetch."""
+        before = [(layer, layer.branch) for layer in self.layers.values()]
+        try:
+            for layer in self.layers.values():
+                layer.move(device)
+        except BaseException:
+            for layer, branch in before:
+                layer.branch = branch
+            raise
 
     def attach(self, model: ModelPatcher) -> None:
         """Make `model` run with these branches, in place of those it had.
