@@ -49,6 +49,7 @@ class ComfyServer:
         arguments: further command line arguments for ComfyUI.
         test_nodes: whether to load the helper nodes of the tests.
         model_dirs: further model folders, by ComfyUI's folder names.
+        variables: further environment variables.
         log: where output goes; None leaves it on the terminal.
     """
 
@@ -63,6 +64,7 @@ class ComfyServer:
         arguments: Sequence[str] = (),
         test_nodes: bool = False,
         model_dirs: Mapping[str, Sequence[Path]] | None = None,
+        variables: Mapping[str, str] | None = None,
         log: Path | None,
     ) -> None:
         self.python = python
@@ -75,6 +77,7 @@ class ComfyServer:
         self._options += list(arguments)
         self._test_nodes = test_nodes
         self._model_dirs = model_dirs or {}
+        self._variables = variables or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._log_file: IO[bytes] | None = None
 
@@ -103,7 +106,7 @@ class ComfyServer:
         self._process = subprocess.Popen(
             command,
             cwd=self.comfyui,
-            env=child_environment(),
+            env={**child_environment(), **self._variables},
             stdout=self._log_file,
             stderr=subprocess.STDOUT if self._log_file else None,
         )
@@ -119,6 +122,12 @@ class ComfyServer:
                 self._process.wait()
         if self._log_file:
             self._log_file.close()
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None  # noqa: S101 - only called inside `with`
+        return self._process.pid
 
     def wait(self) -> int:
         """Wait for the server to end by itself; its exit status."""
