@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"
     )
 
+    soak = command("soak", "many prompts on one server: is memory flat, are results equal?", True)
+    soak.add_argument("--prompts", type=int, default=2000)
+    soak.add_argument("--seed", type=int, default=1, help="of the sequence of prompts")
+    soak.add_argument("--log", metavar="FILE", help="write JSON there, and a plot beside it")
+
     startup = command("startup", "measure what a node pack costs when ComfyUI starts")
     startup.add_argument("--pack", metavar="FOLDER", help="any custom node folder (default: ours)")
     startup.add_argument("--json", action="store_true", help="for machines")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devkit.layout import ROOT
+from .soak_section import soak_section
 
 FOLDER = Path(__file__).parent
 PAGE = ROOT / "BENCHMARKS.md"
@@ -44,6 +45,11 @@ def page() -> str:
             parts.append("\n".join(_section(name, title, path, report)))
         if not paths:
             parts.append(f"## {title}\n\n`python3 dev.py bench {name}` has not been run yet.\n")
+
+    soak = FOLDER / "results" / "soak.json"
+    if soak.exists():
+        report = json.loads(soak.read_text(encoding="utf-8"))
+        parts.append("\n".join(soak_section(report, _machine(report))))
     return "\n".join(parts)
 
 

@@ -144,6 +144,17 @@ def audit(arguments: Namespace, extra: list[str]) -> int:
     return run()
 
 
+def soak(arguments: Namespace, extra: list[str]) -> int:
+    """Run a long sequence of prompts; exit status 1 when anything grows, fails or differs."""
+    _, python, comfyui = _prepare(arguments)
+    command = [str(python), "-m", "vivace.soak", "--comfyui", str(comfyui)]
+    command += ["--prompts", str(arguments.prompts), "--seed", str(arguments.seed)]
+    if arguments.log:
+        command += ["--log", str(Path(arguments.log).expanduser().resolve())]
+    command += extra
+    return subprocess.run(command, cwd=ROOT, env=child_environment(), check=False).returncode
+
+
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
     _, python, comfyui = _prepare(arguments, quiet=arguments.json)
