@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devkit.layout import ROOT
+from .fuzz_section import fuzz_section
 from .soak_section import soak_section
 
 FOLDER = Path(__file__).parent
@@ -45,11 +46,13 @@ def page() -> str:
             parts.append("\n".join(_section(name, title, path, report)))
         if not paths:
             parts.append(f"## {title}\n\n`python3 dev.py bench {name}` has not been run yet.\n")
-
     soak = FOLDER / "results" / "soak.json"
     if soak.exists():
         report = json.loads(soak.read_text(encoding="utf-8"))
         parts.append("\n".join(soak_section(report, _machine(report))))
+    fuzzed = FOLDER / "results" / "fuzz.json"
+    if fuzzed.exists():
+        parts.append("\n".join(fuzz_section(json.loads(fuzzed.read_text(encoding="utf-8")))))
     return "\n".join(parts)
 
 

@@ -13,6 +13,7 @@ from vivace.bench.curve_plot import COLORS, draw_curves
 from vivace.bench.curves import CONSTANT, LINEAR, Curve, exponent, measure
 from vivace.bench.harness import Timings
 from vivace.devkit.commands import BENCHES
+from vivace.fuzz.targets import NAMES
 
 REPORT: dict[str, Any] = {
     "date": "2026-01-02",
@@ -34,7 +35,16 @@ def test_every_measurement_has_a_section() -> None:
     for name, title in benchmarks.TITLES.items():
         assert f"## {title}\n\n`python3 dev.py bench {name}`" in text
     results = (benchmarks.FOLDER / "results").glob("*.json")
-    assert all(path.stem.partition("-")[0] in {*BENCHES, "soak"} for path in results)
+    assert all(path.stem.partition("-")[0] in {*BENCHES, "fuzz", "soak"} for path in results)
+
+
+def test_fuzzing_has_a_row_for_each_kind_of_input() -> None:
+    text = benchmarks.PAGE.read_text(encoding="utf-8").partition("## Fuzzing\n")[2]
+    report = json.loads((benchmarks.FOLDER / "results" / "fuzz.json").read_text())
+    assert {one["target"] for one in report["results"]} == set(NAMES)
+    for one in report["results"]:
+        assert f"| {one['target']} | {one['date']} | {one['inputs']:,} |" in text
+    assert not any(one["findings"] for one in report["results"]), "find out, and fix it"
 
 
 def test_misses_come_first_with_their_reasons(
