@@ -35,14 +35,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, help: str, takes_extra: bool = False) -> argparse.ArgumentParser:
+    def command(
+        name: str, help: str, takes_extra: bool = False, one_comfyui: bool = True
+    ) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=help, description=help)
-        sub.add_argument(
-            "--comfyui",
-            metavar="VERSION",
-            default=NEWEST.version,
-            help=f"one of {', '.join(r.version for r in RELEASES)} (default: %(default)s)",
-        )
+        if one_comfyui:
+            sub.add_argument(
+                "--comfyui",
+                metavar="VERSION",
+                default=NEWEST.version,
+                help=f"one of {', '.join(r.version for r in RELEASES)} (default: %(default)s)",
+            )
         sub.set_defaults(run=getattr(commands, name), takes_extra=takes_extra)
         return sub
 
@@ -82,6 +85,21 @@ def _parser() -> argparse.ArgumentParser:
     soak.add_argument("--prompts", type=int, default=2000)
     soak.add_argument("--seed", type=int, default=1, help="of the sequence of prompts")
     soak.add_argument("--log", metavar="FILE", help="write JSON there, and a plot beside it")
+
+    matrix = command(
+        "matrix", "try every supported ComfyUI, Python and transformers", one_comfyui=False
+    )
+    matrix.add_argument("--cell", metavar="SUBSTRING", help="only those with this in their name")
+    matrix.add_argument("--all", action="store_true", help="every combination, four times as many")
+    matrix.add_argument("--list", action="store_true", help="print the names and try nothing")
+    matrix.add_argument("--keep", action="store_true", help="leave the environments there")
+    matrix.add_argument(
+        "--page-only", action="store_true", help="write the page from what is there"
+    )
+
+    command(
+        "audit", "known vulnerabilities, suspicious code, reasons for packages", one_comfyui=False
+    )
 
     startup = command("startup", "measure what a node pack costs when ComfyUI starts")
     startup.add_argument("--pack", metavar="FOLDER", help="any custom node folder (default: ours)")
