@@ -54,10 +54,10 @@ class DiskTier:
     @property
     def nbytes(self) -> int:
         """The bytes of all entries."""
-        return sum(entry.size for entry in _entries(self._files()))
+        return sum(entry.size for entry in self._known())
 
     def __len__(self) -> int:
-        return len(_entries(self._files()))
+        return len(self._known())
 
     def get(self, key: EmbeddingKey) -> ImageEmbedding | None:
         """Return the embedding and mark it as used, or None; a damaged file is removed."""
@@ -97,9 +97,17 @@ class DiskTier:
 
     def clear(self) -> None:
         """Remove every entry; other files in the folder stay."""
-        for entry in _entries(self._files()):
+        for entry in self._known():
             self._remove(entry.path)
         self._room.forget()
+
+    def _known(self) -> list[Stored]:
+        """All entries; none where the folder cannot be listed."""
+        try:
+            return _entries(self._files())
+        except OSError as error:
+            self._note("cannot be looked for", error)
+            return []
 
     def _write(self, path: Path, content: bytes) -> None:
         handle, name = tempfile.mkstemp(_TEMPORARY_SUFFIX, _TEMPORARY_PREFIX, self.folder)
