@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.faults import each_point
-from support.file_faults import disk_full, writes
+from support.faults import Points, each_point
+from support.file_faults import disk_full, reads, writes
 from vivace.toolkit.json_files import JsonFileError
 from vivace.vlm.disk_tier import DiskTier
 from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
@@ -57,6 +59,31 @@ def test_an_embedding_that_cannot_be_stored_is_still_of_use(tmp_path: Path, last
         lasting=lasting,
     )
     assert len(points) >= 4
+
+
+def test_a_disk_that_cannot_be_read_is_no_error(tmp_path: Path) -> None:
+    """What the cache node shows and clears goes through the folder."""
+    DiskTier(tmp_path).put(key(1), ImageEmbedding(torch.ones(2, 4, 8), (1, 4, 4), 1.0))
+    tier = DiskTier(tmp_path)
+
+    def use() -> None:
+        found = tier.get(key(1))
+        figures = len(tier), tier.nbytes
+        tier.clear()
+        stored = tier.put(key(2), ImageEmbedding(torch.ones(2, 4, 8), (1, 4, 4), 1.0))
+        assert found is None
+        assert figures == (0, 0)
+        assert not stored
+
+    with reads(Points(0, unreadable, lasting=True), tmp_path):
+        use()
+    assert tier.last_error is not None
+    assert "Input/output error" in tier.last_error
+    assert tier.get(key(1)) is not None
+
+
+def unreadable(name: str) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), name)
 
 
 def test_a_full_disk_is_said_of_the_prompt_not_of_the_lock(tmp_path: Path) -> None:
