@@ -168,7 +168,12 @@ def model_key(checked: CheckedModel, options: LoadOptions) -> ModelKey:
 
 
 def _load(checked: CheckedModel, given: Mapping[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoTokenizer,
+        __version__,
+    )
 
     auto = AutoModelForImageTextToText if checked.folder.has_vision else AutoModelForCausalLM
     path = checked.folder.path
@@ -177,8 +182,21 @@ def _load(checked: CheckedModel, given: Mapping[str, Any]) -> tuple[Any, Any]:
             path, local_files_only=True, trust_remote_code=False
         )
         model = auto.from_pretrained(path, **given)
-    except (ImportError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise LoadError(f"{path}: transformers cannot load the model ({error})") from error
+    # Files of a newer transformers have lists where an older one looks for tables.
+    except (
+        AttributeError,
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise LoadError(
+            f"{path}: transformers cannot load the model ({error}). This is transformers"
+            f" {__version__}; if a newer one wrote the files, update it. Otherwise download the"
+            " model again"
+        ) from error
     if not tokenizer.chat_template and (path / _OLD_TEMPLATE).is_file():
         tokenizer.chat_template = read_json(path, _OLD_TEMPLATE).get("chat_template")
     return model, tokenizer

@@ -173,6 +173,15 @@ def test_weights_of_another_shape(folder: Path, tmp_path: Path) -> None:
         load_model(own, FULL)
 
 
+def test_files_of_a_newer_transformers(folder: Path, tmp_path: Path) -> None:
+    own = copied(folder, tmp_path / "m")
+    config = json.loads((own / "tokenizer_config.json").read_text())
+    config["added_tokens_decoder"] = ["<|im_end|>"]  # a list, and a table was
+    (own / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(LoadError, match="if a newer one wrote the files, update it"):
+        load_model(own, FULL)
+
+
 def test_no_normalization(folder: Path, tmp_path: Path) -> None:
     own = copied(folder, tmp_path / "m")
     (own / "preprocessor_config.json").write_text("{}")
