@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,10 +39,10 @@ def ensure_files(folder: Path, comfyui: Path, large: bool) -> None:
     _make_checkpoints(folder / "svdquant")
     from ..tests.vlm.small_models import save_model
 
+    # Anew each time: what one transformers writes, an older one may not read.
+    shutil.rmtree(folder / "LLM", ignore_errors=True)
     for family in FAMILIES:
-        path = folder / "LLM" / f"soak-{family}"
-        if not path.exists():
-            save_model(family, path)
+        save_model(family, folder / "LLM" / f"soak-{family}")
     if large:
         from ..tests.support.svdquant_files import ensure_svdquant_models
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from vivace.bench.soak_section import soak_section
+from vivace.devkit.client import ComfyClient, Prompt
 from vivace.soak import __main__ as command
 from vivace.soak import fresh
 from vivace.soak.digest import Digest
@@ -20,7 +22,7 @@ from vivace.soak.plan import Plan, Step
 from vivace.soak.report import PROOF, faults, report
 from vivace.soak.runner import INTERRUPTED, Record, Runner
 from vivace.soak.trend import FLOORS, MB, SERIES, Trend, trend, trends
-from vivace.soak.watch import Sample
+from vivace.soak.watch import Sample, Watch
 
 SEED, PROMPTS = 180, 40  # in this plan something of each way of running occurs
 
@@ -33,13 +35,13 @@ def test_a_short_soak_passes(
     assert {step.how for step in steps} == {"run", "interrupt", "delete", "wrong", "free"}
     log = tmp_path / "soak.json"
     words = ["--comfyui", str(comfyui_folder), "--small", "--seed", str(SEED), "--log", str(log)]
-    words += ["--prompts", str(PROMPTS), "--every", "5", "--checkpoints", "5", "--share", "0.1"]
+    words += ["--prompts", str(PROMPTS), "--every", "8", "--checkpoints", "5", "--share", "0.1"]
     status = command.main(words)
     assert status == 0, capsys.readouterr().out
     found = json.loads(log.read_text(encoding="utf-8"))
     assert found["prompts"] == PROMPTS
     assert (found["unexpected"], found["unequal"], found["checkpoints"]) == ([], [], 5)
-    assert found["repeated"] >= 40  # every model without LoRAs, before each of eight samples
+    assert found["repeated"] >= 28  # every model without LoRAs, before each of five samples
     assert found["fates"]["refused as expected"] == sum(step.how == "wrong" for step in steps)
     assert found["trends"]["rss"]["mean"] > 200 * MB
     assert {"image_bytes", "lora_bytes", "threads", "tensor_bytes"} <= found["trends"].keys()
@@ -174,6 +176,28 @@ def test_another_result_the_second_time_is_unexpected(tmp_path: Path) -> None:
     (told,) = runner.record.unexpected
     assert "latent_file of prompt 4 differ from prompt 1" in told
     assert runner.record.fates == {"finished": 3, INTERRUPTED: 1}
+
+
+class Counting(ComfyClient):
+    """A client whose server has these counts."""
+
+    def __init__(self, **counts: int) -> None:
+        super().__init__("http://127.0.0.1:9")
+        self.counts = {"patched_layers": 0, "merged_weights": 0} | counts
+
+    def run(self, prompt: Prompt) -> dict[str, Any]:
+        assert prompt["probe"]["class_type"] == "VivaceSoakProbe"
+        return {"probe": {"counts": [json.dumps(self.counts)]}}
+
+
+@pytest.mark.parametrize("left", [{}, {"patched_layers": 2}, {"merged_weights": 1}])
+def test_what_is_left_on_a_model_is_unexpected(left: dict[str, int], tmp_path: Path) -> None:
+    runner = Scripted(GOOD, tmp=tmp_path)
+    sample = Watch(os.getpid(), Counting(**left), [JOB]).look(runner)
+    assert sample.values["rss"] > MB
+    assert sample.values["threads"] > 0
+    assert runner.record.prompts == 0  # those before a sample do not count
+    assert runner.record.unexpected == [f"after 0 prompts there are {left}"] * bool(left)
 
 
 def test_checkpoints_are_of_every_kind() -> None:
