@@ -114,7 +114,7 @@ def music_models() -> Path:
     """A folder with small MusicGen models; one of them is not complete."""
     from vivace.tests.music.small_music import KINDS, save_model
 
-    folder = OUT / "tests" / "musicgen"
+    folder = WORK / "musicgen"
     shutil.rmtree(folder, ignore_errors=True)
     for kind in KINDS:
         save_model(kind, folder / f"small-{kind}")
