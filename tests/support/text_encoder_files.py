@@ -23,7 +23,8 @@ def ensure_text_encoders(folder: Path, models: Path) -> None:
     """Make the files (1.9 GB) that are missing, in `text_encoders` and `vae` below `folder`."""
     encoders, vaes = folder / "text_encoders", folder / "vae"
     vaes.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(models / "vae" / VAE_FILE, vaes / QWEN_VAE)
+    if not (vaes / QWEN_VAE).exists():  # or another process may be reading it
+        shutil.copyfile(models / "vae" / VAE_FILE, vaes / QWEN_VAE)
     if not (vaes / Z_VAE).exists():
         from comfy.taesd.taesd import TAESD
 
