@@ -69,7 +69,8 @@ app.registerExtension({
       // The editor has read the list of subgraphs already; each is changed where it stands.
       const ours = graphsOf(migrated);
       graphsOf(workflow).forEach((graph, index) => {
-        for (const key of CHANGED) if (key in ours[index]) graph[key] = ours[index][key];
+        const changed = CHANGED.filter((key) => key in ours[index]);
+        Object.assign(graph, Object.fromEntries(changed.map((key) => [key, ours[index][key]])));
       });
       tell(report);
     } catch (error) {

@@ -111,10 +111,13 @@ declare namespace Editor {
     events?: SubgraphEvents;
     /** By id; of the workflow's own graph. */
     subgraphs?: Map<string, Graph>;
+    nodes: Node[];
     getNodeById(id: string): Node | undefined;
   }
 
   interface Canvas {
+    /** The one that is open: the workflow's own, or a subgraph. */
+    graph: Graph | null;
     emitBeforeChange(): void;
     emitAfterChange(): void;
     processMouseWheel(event: WheelEvent): void;
