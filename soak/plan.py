@@ -66,6 +66,8 @@ class Plan:
             step = replace(step, jobs=step.jobs[:left])
             left -= len(step.jobs)
             yield step
+            if any(job.kind == f"picture: {QUANTIZED}" for job in step.jobs):
+                yield Step("free")  # it is too slow to be there at every sample, as others are
 
     def bases(self) -> list[Job]:
         """Every model without LoRAs, and an image that was seen, for each language model."""

@@ -17,11 +17,11 @@ from vivace.devkit.client import ComfyClient, Prompt
 from vivace.soak import __main__ as command
 from vivace.soak import fresh
 from vivace.soak.digest import Digest
-from vivace.soak.jobs import Caption, Job, Picture
+from vivace.soak.jobs import QUANTIZED, Caption, Job, Picture
 from vivace.soak.plan import Plan, Step
 from vivace.soak.report import PROOF, faults, report
 from vivace.soak.runner import INTERRUPTED, Record, Runner
-from vivace.soak.trend import FLOORS, MB, SERIES, Trend, trend, trends
+from vivace.soak.trend import MB, SERIES, Trend, trend, trends
 from vivace.soak.watch import Sample, Watch
 
 SEED, PROMPTS = 180, 40  # in this plan something of each way of running occurs
@@ -44,6 +44,9 @@ def test_a_short_soak_passes(
     assert found["repeated"] >= 28  # every model without LoRAs, before each of five samples
     assert found["fates"]["refused as expected"] == sum(step.how == "wrong" for step in steps)
     assert found["trends"]["rss"]["mean"] > 200 * MB
+    after = [one["prompts"] for one in found["samples"]]
+    assert after == sorted(set(after))
+    assert len(after) == 5
     assert {"image_bytes", "lora_bytes", "threads", "tensor_bytes"} <= found["trends"].keys()
     assert all(not one["patched_layers"] + one["merged_weights"] for one in found["samples"])
     with Image.open(log.with_suffix(".png")) as plot:
@@ -64,6 +67,8 @@ def test_a_plan_is_the_same_again_and_has_everything_in_it() -> None:
     ways = Counter(step.how for step in steps)
     assert min(ways.values()) > 5
     assert len(ways) == 5
+    quantized = [n for n, step in enumerate(steps) if QUANTIZED in {j.kind[9:] for j in step.jobs}]
+    assert {steps[n + 1].how for n in quantized} == {"free"}
     pictures = [job for job in jobs if isinstance(job, Picture)]
     assert len({name for job in pictures for name, _ in job.rows}) > 10
     captions = [job for job in jobs if isinstance(job, Caption)]
@@ -209,7 +214,3 @@ def test_checkpoints_are_of_every_kind() -> None:
     assert len(chosen) == len({job for job, _, _ in chosen}) == 7
     assert {job.kind for job, _, _ in chosen[:3]} == {job.kind for job in jobs}
     assert len(fresh.choose(digests, 100, seed=1)) == 60
-
-
-def test_every_floor_is_of_a_series() -> None:
-    assert set(FLOORS) <= set(SERIES)
