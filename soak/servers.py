@@ -1,4 +1,4 @@
-"""ComfyUI servers for a soak, with the small models, and caches so small that they get full."""
+"""ComfyUI servers for a soak, with the small models and small caches."""
 
 from __future__ import annotations
 
