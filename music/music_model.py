@@ -161,8 +161,21 @@ def load_music_model(path: Path, dtype: torch.dtype, device: torch.device) -> Mu
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (ImportError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise MusicError(f"{path}: transformers cannot load the model ({error})") from error
+    # Files of a newer transformers have lists where an older one looks for tables.
+    except (
+        AttributeError,
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise MusicError(
+            f"{path}: transformers cannot load the model ({error}). This is transformers"
+            f" {transformers.__version__}; if a newer one wrote the files, update it. Otherwise"
+            " download the model again"
+        ) from error
     _check_whole(path, info["missing_keys"])
     model.eval().requires_grad_(False)
     model.decoder.to(dtype)

@@ -148,6 +148,15 @@ def test_weights_that_lack_layers_are_refused(copied: Callable[[str], Path]) -> 
         load_music_model(path, torch.float32, CPU)
 
 
+def test_files_of_a_newer_transformers_are_refused(copied: Callable[[str], Path]) -> None:
+    folder = copied("mono")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config["added_tokens_decoder"] = ["</s>"]  # a list, and a table was
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(MusicError, match="if a newer one wrote the files, update it"):
+        load_music_model(folder, torch.float32, CPU)
+
+
 def test_a_decoder_and_a_codec_that_do_not_fit_are_refused(copied: Callable[[str], Path]) -> None:
     path = copied("mono")
     config = json.loads((path / "config.json").read_text())
