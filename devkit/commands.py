@@ -59,9 +59,9 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     if arguments.k:
         pytest += ["-k", arguments.k]
     else:
-        # Each process starts a server of its own, and a browser. It waits for them a third of the
-        # time, hence one more than there are cores; tests/conftest.py says in which order.
-        processes = min((os.cpu_count() or 1) + 1, 4)
+        # Each process starts servers of its own, which take up to 9 GB while they train a LoRA, and
+        # a browser. tests/conftest.py says in which order.
+        processes = min(os.cpu_count() or 1, 4)
         pytest += ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     if chosen is NEWEST and not arguments.k:  # types are checked against the newest ComfyUI only

@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parent.parent
@@ -29,12 +30,17 @@ def place_of(error: BaseException) -> str:
     origin = error
     while (earlier := origin.__cause__ or origin.__context__) is not None:
         origin = earlier
-    here = [
-        f for f in traceback.extract_tb(origin.__traceback__) if PACK in Path(f.filename).parents
-    ]
-    inside = [frame for frame in here if not Path(frame.filename).is_relative_to(PACK / "fuzz")]
-    frame = (inside or here or [None])[-1]
-    if frame is None:
+    found = [(_file(f.filename), f) for f in traceback.extract_tb(origin.__traceback__)]
+    here = [(file, frame) for file, frame in found if file is not None]
+    inside = [one for one in here if not one[0].startswith("fuzz/")]
+    if not here:
         return type(error).__name__
-    file = Path(frame.filename).relative_to(PACK).as_posix()
+    file, frame = (inside or here)[-1]
     return f"{type(error).__name__} at {file}:{frame.lineno} ({frame.name})"
+
+
+@lru_cache(maxsize=10_000)
+def _file(name: str) -> str | None:
+    """A file of the pack, from its folder on; environments have the pack by a link."""
+    path = Path(name).resolve()
+    return path.relative_to(PACK).as_posix() if path.is_relative_to(PACK) else None

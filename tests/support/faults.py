@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 Act = Callable[[str], None]
 
-_PACK = f"{Path(__file__).parents[2]}{os.sep}"
+_PACK = f"{Path(__file__).resolve().parents[2]}{os.sep}"
 _NOT_OURS = tuple(f"{_PACK}{folder}{os.sep}" for folder in ("tests", ".dev"))
 
 
@@ -153,7 +154,7 @@ def _caller() -> str:
     """Where the pack's own code is, in or around what allocates; empty if it is not the pack's."""
     frame = sys._getframe(2)
     while frame is not None:
-        file = frame.f_code.co_filename
+        file = _real(frame.f_code.co_filename)
         if file.startswith(_PACK) and not file.startswith(_NOT_OURS):
             return f" at {file.removeprefix(_PACK)}:{frame.f_lineno}"
         frame = frame.f_back
@@ -179,3 +180,9 @@ def interrupt_checks(points: Points) -> Iterator[None]:
 
     with patch.object(model_management, "throw_exception_if_processing_interrupted", check):
         yield
+
+
+@lru_cache(maxsize=10_000)
+def _real(file: str) -> str:
+    """Environments have the pack by a link."""
+    return file if file.startswith("<") else os.path.realpath(file)
