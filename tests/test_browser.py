@@ -401,3 +401,17 @@ def test_a_workflow_of_another_pack_opens_with_our_nodes(editor: Page, name: str
     count = len(wanted["widgets_values"])
     assert ours["widgets_values"][:count] == wanted["widgets_values"]
     assert saved["last_link_id"] >= max(link[0] for link in saved["links"])
+
+
+@pytest.mark.parametrize("name", ["GenerateMusic", "GenerateLyrics"])
+def test_music_of_another_pack_opens_with_our_nodes(editor: Page, name: str) -> None:
+    golden = json.loads((Path(__file__).parent / "migrate" / "golden" / f"{name}.json").read_text())
+    load(editor, golden["ui"]["before"], len(golden["ui"]["after"]["nodes"]))
+    assert not says_missing(editor)
+    found, expected = prompt_of(editor)["2"], golden["prompt"]["after"]["2"]
+    assert found["class_type"] == expected["class_type"]
+    model = next(key for key in found["inputs"] if key in ("model", "engine.model"))
+    assert found["inputs"].pop(model)  # the first that this machine has
+    expected["inputs"].pop(model, None)
+    assert found["inputs"] == expected["inputs"]
+    shoot(editor, f"migrated-{name}")
