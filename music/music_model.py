@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..vlm.model_check import CheckedModel
+from ..vlm.refused_load import REFUSALS, refusal
 from .errors import MusicError
 from .model_folder import MELODY, check_music_model
 
@@ -161,21 +162,8 @@ def load_music_model(path: Path, dtype: torch.dtype, device: torch.device) -> Mu
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    # Files of a newer transformers have lists where an older one looks for tables.
-    except (
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise MusicError(
-            f"{path}: transformers cannot load the model ({error}). This is transformers"
-            f" {transformers.__version__}; if a newer one wrote the files, update it. Otherwise"
-            " download the model again"
-        ) from error
+    except REFUSALS as error:
+        raise MusicError(refusal(path, error)) from error
     _check_whole(path, info["missing_keys"])
     model.eval().requires_grad_(False)
     model.decoder.to(dtype)

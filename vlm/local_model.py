@@ -16,6 +16,7 @@ from .load_options import LoadError, LoadOptions, from_pretrained_options
 from .model_check import CheckedModel, check_model
 from .model_folders import CONFIG, read_json
 from .pixels import PixelFormat
+from .refused_load import REFUSALS, refusal
 from .sampling import Sampling
 from .tower_check import check_tower
 from .tower_load import check_whole
@@ -168,12 +169,7 @@ def model_key(checked: CheckedModel, options: LoadOptions) -> ModelKey:
 
 
 def _load(checked: CheckedModel, given: Mapping[str, Any]) -> tuple[Any, Any]:
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoTokenizer,
-        __version__,
-    )
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     auto = AutoModelForImageTextToText if checked.folder.has_vision else AutoModelForCausalLM
     path = checked.folder.path
@@ -182,21 +178,8 @@ def _load(checked: CheckedModel, given: Mapping[str, Any]) -> tuple[Any, Any]:
             path, local_files_only=True, trust_remote_code=False
         )
         model = auto.from_pretrained(path, **given)
-    # Files of a newer transformers have lists where an older one looks for tables.
-    except (
-        AttributeError,
-        ImportError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise LoadError(
-            f"{path}: transformers cannot load the model ({error}). This is transformers"
-            f" {__version__}; if a newer one wrote the files, update it. Otherwise download the"
-            " model again"
-        ) from error
+    except REFUSALS as error:
+        raise LoadError(refusal(path, error)) from error
     if not tokenizer.chat_template and (path / _OLD_TEMPLATE).is_file():
         tokenizer.chat_template = read_json(path, _OLD_TEMPLATE).get("chat_template")
     return model, tokenizer
