@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from .hashing import EmbeddingKey
+from .transfer import empty_pinned, pinned
 
 DEFAULT_LIMIT = 2 * 2**30
 
@@ -126,7 +127,7 @@ class EmbeddingCache:
                 self._count(misses=1)
                 return None
             self._count(hits=1, disk_hits=1, saved_ms=embedding.encode_ms)
-            embedding = replace(embedding, packed=_pinned(embedding.packed))
+            embedding = replace(embedding, packed=pinned(embedding.packed))
             self._keep(key, embedding)
         return embedding
 
@@ -178,12 +179,8 @@ def to_host(packed: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None]]:
     """
     if packed.device.type != "cuda":
         return packed.cpu(), lambda: None
-    host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+    host = empty_pinned(packed.shape, packed.dtype)
     host.copy_(packed, non_blocking=True)
     done = torch.cuda.Event()
     done.record()
     return host, done.synchronize
-
-
-def _pinned(packed: torch.Tensor) -> torch.Tensor:
-    return packed.pin_memory() if torch.cuda.is_available() else packed

@@ -54,11 +54,30 @@ class Uploader:
         if self._stream is None:
             with timer:
                 return host.to(self._device), timer
-        pinned = host if host.is_cuda else host.pin_memory()
+        source = host if host.is_cuda else pinned(host)
         with torch.cuda.stream(self._stream), timer:
-            tensor = pinned.to(self._device, non_blocking=True)
+            tensor = source.to(self._device, non_blocking=True)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         # Its memory belongs to the stream of the copy, which does not know who else reads it.
         tensor.record_stream(current)
         return tensor, timer
+
+
+def pinned(host: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of main memory in pages that a GPU reads by itself; as it is without CUDA."""
+    if not torch.cuda.is_available() or host.is_pinned():
+        return host
+    return empty_pinned(host.shape, host.dtype).copy_(host)
+
+
+def empty_pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Allocate main memory for copies from and to a GPU.
+
+    Where the system locks no more pages it is ordinary memory, which makes copies slower and
+    changes nothing else.
+    """
+    try:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    except RuntimeError:
+        return torch.empty(shape, dtype=dtype)

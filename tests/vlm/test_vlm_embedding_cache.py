@@ -180,3 +180,17 @@ def test_entries_lie_in_pinned_memory() -> None:
     found = EmbeddingCache(10 * BYTES, shelf).get(key(1))
     assert found is not None
     assert found.packed.is_pinned()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine that locks no pages")
+def test_what_cannot_be_pinned_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a driver, pinning fails as it does where the system locks no more pages.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    shelf = Shelf()
+    shelf.kept[key(1)] = embedding(1)
+    cache = EmbeddingCache(10 * BYTES, shelf)
+    found = cache.get(key(1))
+    assert found is not None
+    assert torch.equal(found.packed, embedding(1).packed)
+    assert cache.get(key(1)) is found
+    assert cache.statistics.hits == 2
