@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,26 +56,48 @@ def write_object(path: Path, value: dict[str, Any]) -> None:
     Raises:
         JsonFileError: it cannot be written, or would be larger than 16 MiB.
     """
+    write_objects({path: value})
+
+
+def write_objects(values: Mapping[Path, dict[str, Any]]) -> None:
+    """Write JSON objects, each as `write_object` does.
+
+    All of them are on the disk before the first takes its place, so that a full disk leaves every
+    file as it was.
+
+    Raises:
+        JsonFileError: one of them cannot be written, or would be larger than 16 MiB.
+    """
+    contents = {path: _encoded(path, value) for path, value in values.items()}
+    staged: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # In the same folder, since a file can be replaced only within one file system.
+            handle, temporary = tempfile.mkstemp(".tmp", ".", path.parent)
+            staged[path] = Path(temporary)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    except OSError as error:
+        raise _system_error(path, "written", error) from None
+    finally:
+        for temporary in staged.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _encoded(path: Path, value: dict[str, Any]) -> bytes:
     # Half characters, which JSON allows and UTF-8 does not, become question marks.
     text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
     content = text.encode("utf-8", errors="replace")
     if len(content) > MAX_BYTES:
         raise JsonFileError(path, f"would be larger than {MAX_BYTES >> 20} MiB", "Write less")
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, since a file can be replaced only within one file system.
-        handle, temporary = tempfile.mkstemp(".tmp", ".", path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
-        raise _system_error(path, "written", error) from None
+    return content
 
 
 def damaged(path: Path, problem: str) -> JsonFileError:

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .json_files import JsonFileError, damaged, read_object, write_object
+from .json_files import JsonFileError, damaged, read_object, write_object, write_objects
 from .prompt_history import Run, read_runs, write_runs
 from .prompt_names import PromptNameError, check_name
 from .prompt_template import expand
@@ -115,7 +115,7 @@ class PromptLibrary:
             elif there and not overwrite:
                 raise _taken(name)
             self._check_case([path])
-            _write(path, prompt)
+            write_object(path, _as_json(prompt))
 
     def save_all(self, prompts: Mapping[str, Prompt], overwrite: bool = True) -> None:
         """Save several prompts, or none of them if one cannot have its name.
@@ -130,8 +130,7 @@ class PromptLibrary:
                 if _read(path) is not None and not overwrite:
                     raise _taken(name)
             self._check_case(paths.values())
-            for name, path in paths.items():
-                _write(path, prompts[name])
+            write_objects({path: _as_json(prompts[name]) for name, path in paths.items()})
 
     def rename(self, name: str, new_name: str, revision: str | None = None) -> None:
         """Give a prompt another name, which may be in another folder.
@@ -307,8 +306,8 @@ def _check_revision(name: str, path: Path, revision: str) -> None:
         raise PromptConflictError(f"the prompt '{name}' has been changed meanwhile. Look at it")
 
 
-def _write(path: Path, prompt: Prompt) -> None:
-    write_object(path, {**asdict(prompt), "tags": list(prompt.tags)})
+def _as_json(prompt: Prompt) -> dict[str, Any]:
+    return {**asdict(prompt), "tags": list(prompt.tags)}
 
 
 def _refuse_case(part: str, others: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lora.rows import LoraRow, RowError, parse_rows
-from .json_files import JsonFileError, damaged, read_object, write_object
+from .json_files import JsonFileError, damaged, read_object, write_object, write_objects
 from .prompt_names import find_fault
 
 SUFFIX = ".json"
@@ -66,7 +66,7 @@ class StackPresets:
         """
         path = self._path(name)
         _refuse_case(path, self._files())
-        write_object(path, {_FIELD: _as_json(rows)})
+        write_object(path, _as_json(rows))
 
     def delete(self, name: str) -> None:
         """Delete a stack, damaged or not.
@@ -124,8 +124,7 @@ class StackPresets:
         together = [*self._files(), *(self._path(name) for name in chosen)]
         for name in chosen:
             _refuse_case(self._path(name), together)
-        for name in chosen:
-            self.save(name, stacks[name])
+        write_objects({self._path(name): _as_json(stacks[name]) for name in chosen})
         return tuple(chosen)
 
     def _path(self, name: str) -> Path:
@@ -156,8 +155,8 @@ def _refuse_case(path: Path, others: Iterable[Path]) -> None:
             )
 
 
-def _as_json(rows: Iterable[LoraRow]) -> list[dict[str, Any]]:
-    return [row.as_dict() for row in rows]
+def _as_json(rows: Iterable[LoraRow]) -> dict[str, Any]:
+    return {_FIELD: [row.as_dict() for row in rows]}
 
 
 def _imported(name: str, value: Any) -> Rows:
