@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from .layout import (
+    CACHE,
     DEV,
     ROOT,
     TOOLS,
@@ -25,6 +26,8 @@ from .link import link_checkout
 
 NEEDED_GIB = 12
 """Free disk that a first setup needs: torch with its CUDA libraries, unpacked and cached."""
+ANOTHER_GIB = 4
+"""The same for another environment, most of whose packages are in the cache and linked from it."""
 NEWEST_PYTHON = (3, 13)
 
 
@@ -80,9 +83,10 @@ def check_disk() -> None:
     """
     DEV.mkdir(exist_ok=True)
     free = shutil.disk_usage(DEV).free / 2**30
-    if free < NEEDED_GIB:
+    setup, needed = ("another", ANOTHER_GIB) if (CACHE / "uv").exists() else ("a first", NEEDED_GIB)
+    if free < needed:
         raise DevError(
-            f"{DEV} has {free:.1f} GiB free and a first setup needs about {NEEDED_GIB} GiB."
+            f"{DEV} has {free:.1f} GiB free and {setup} setup needs about {needed} GiB."
             " Free some space, or put the checkout on a larger disk."
         )
 

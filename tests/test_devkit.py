@@ -18,11 +18,20 @@ def test_an_unknown_release_lists_the_known_ones() -> None:
         layout.release("0.99.0")
 
 
-def test_a_full_disk_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = {"GiB": 1}
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: usage(2**30))
-    with pytest.raises(DevError, match=r"has 1\.0 GiB free and a first setup needs about"):
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: usage(free["GiB"] * 2**30))
+    monkeypatch.setattr(environment, "CACHE", tmp_path)
+    with pytest.raises(DevError, match=r"has 1\.0 GiB free and a first setup needs about 12 GiB"):
         environment.check_disk()
+    (tmp_path / "uv").mkdir()
+    with pytest.raises(DevError, match=r"has 1\.0 GiB free and another setup needs about 4 GiB"):
+        environment.check_disk()
+    free["GiB"] = 5
+    environment.check_disk()
 
 
 def test_a_failing_installer_names_network_and_proxy() -> None:
@@ -100,3 +109,8 @@ def test_errors_are_one_line_without_a_traceback() -> None:
     assert finished.returncode == 1
     assert finished.stderr.startswith("dev.py: ComfyUI 0.1 is not pinned here")
     assert "Traceback" not in finished.stderr
+
+
+def test_what_it_starts_may_keep_its_byte_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in layout.child_environment()
