@@ -18,7 +18,7 @@ ZOOM = """zoom => {
     app.canvas.ds.offset = [120 / zoom - 60, 80 / zoom];
     app.canvas.setDirty(true, true);
 }"""
-WITHOUT_MAP = "[data-testid^=minimap] { pointer-events: none !important; }"
+WITHOUT_MAP = ".minimap-main-container, [data-testid^=minimap] { display: none !important; }"
 ALL = sorted(CELLS)
 
 
