@@ -19,9 +19,8 @@ from .nunchaku_double import (
     awq_weight,
     effective_bias,
     effective_weight,
-    quantize_linear,
-    quantize_modulation,
 )
+from .nunchaku_quantize import quantize_linear, quantize_modulation
 
 # Layers of a block as stored, and the ComfyUI modules whose rows they hold, in order.
 QWEN_BLOCK = {

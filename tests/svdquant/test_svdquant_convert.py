@@ -33,6 +33,8 @@ from vivace.tests.svdquant.nunchaku_double import (
     effective_bias,
     effective_weight,
     fused_gelu_mlp,
+)
+from vivace.tests.svdquant.nunchaku_quantize import (
     quantize_awq,
     quantize_linear,
     quantize_modulation,

@@ -18,9 +18,8 @@ from vivace.tests.svdquant.nunchaku_double import (
     effective_weight,
     fused_gelu_mlp,
     fused_qkv_norm_rottary,
-    quantize_awq,
-    quantize_linear,
 )
+from vivace.tests.svdquant.nunchaku_quantize import quantize_awq, quantize_linear
 
 K = 256
 PRECISIONS = ("int4", "nvfp4")

@@ -80,7 +80,7 @@ def test_12_rotations_are_reported(tmp_path: Path) -> None:
 
 def test_14_float16_factors_do_not_overflow() -> None:
     from vivace.lora.branch import Branch
-    from vivace.tests.svdquant.nunchaku_double import quantize_linear
+    from vivace.tests.svdquant.nunchaku_quantize import quantize_linear
     from vivace.wrappers.column_kinds import NUNCHAKU, ColumnTarget
     from vivace.wrappers.columns import Columns, Wanted
 
