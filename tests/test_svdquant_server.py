@@ -21,8 +21,8 @@ def prompt(loader: dict[str, Any], rows: list[dict[str, Any]]) -> Prompt:
     """Loads, applies rows, samples, and saves the latent."""
     found = build(Run("svdquant", rows), MODEL_FILE, None, 3584, [])
     found["model"] = loader
-    for name in ("weights", "report"):
-        del found[name]
+    found["sample"]["inputs"]["steps"] = 1  # the kernels take seconds a step on a CPU
+    del found["weights"]
     return found
 
 
@@ -65,7 +65,8 @@ def test_a_checkpoint_with_a_lora_is_the_dense_model_with_the_lora_merged(
 def test_the_converted_copy_is_the_same_model(
     client: ComfyClient, svdquant_models: Path, copied: str
 ) -> None:
-    first = latent(client, quantized(copied, keep_converted=True), row(PEFT, 1.0))
+    loading = prompt(quantized(copied, keep_converted=True), [row(PEFT, 1.0)])
+    client.run({name: loading[name] for name in ("model", "stack", "report")})
     folder = svdquant_models / "diffusion_models"
     copy = folder / copied.replace(".safetensors", ".kitchen.safetensors")
     assert copy.exists()
@@ -74,7 +75,6 @@ def test_the_converted_copy_is_the_same_model(
     client.post("/free", {"unload_models": True, "free_memory": True})
     again = latent(client, quantized(copied, keep_converted=True), row(PEFT, 0.9))
     direct = latent(client, quantized(), row(PEFT, 0.9))
-    assert not torch.equal(first, again)
     assert torch.equal(again, direct)
 
 

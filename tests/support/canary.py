@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ ROUTES = (
     "/api/jobs",
     "/api/userdata?dir=.&recurse=true&full_info=true",
 )
+# What a server may keep below `.dev/cache`; the rest is of installers, and a hundred thousand files.
+CACHES = ("huggingface", "inductor", "triton", "xdg")
 
 
 def forms(key: str) -> tuple[bytes, ...]:
@@ -76,12 +79,13 @@ class Listener:
 
 def written(server: ComfyServer, since: float, leave_out: set[Path]) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file that was changed since then where a server writes."""
-    for root in (server.work, server.comfyui, CACHE):
-        for path in root.rglob("*"):
-            if path.is_symlink() or path in leave_out or not path.is_file():
-                continue
-            if path.stat().st_mtime >= since - 1:
-                yield str(path), path.read_bytes()
+    for root in (server.work, server.comfyui, *(CACHE / name for name in CACHES)):
+        for folder, _, names in os.walk(root):
+            for path in (Path(folder, name) for name in names):
+                if path.is_symlink() or path in leave_out:
+                    continue
+                if path.stat().st_mtime >= since - 1:
+                    yield str(path), path.read_bytes()
 
 
 def everything(
