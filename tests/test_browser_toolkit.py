@@ -75,9 +75,9 @@ def test_what_is_seen_and_heard(editor: Page, renderer: str) -> None:
             && document.querySelector(".vivace-values video").videoWidth === 192""",
         timeout=30_000,
     )
-    # What the editor would show of the result by itself is not there a second time.
+    # What the editor would show in the node by itself is not there a second time.
     assert editor.evaluate("() => app.graph.getNodeById(4).imgs?.length ?? 0") == 0
-    assert editor.locator("img[src*='vivace_']").count() == 4
+    assert editor.locator(":is(.lg-node, .dom-widget) img[src*='vivace_']").count() == 4
     waveform = editor.locator(".vivace-waveform")
     waveform.hover()  # scrolls to it, and goes on when the editor puts the node elsewhere
     shoot(editor, f"preview-outputs-media-{renderer}")
