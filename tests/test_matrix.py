@@ -88,7 +88,7 @@ def test_a_failing_cell_gives_status_1(
     assert matrix_run.run(cells.chosen("0.30.0"), keep=False) == 1
     assert removed == list(cells.PYTHONS)
     text = (results / "compatibility.md").read_text()
-    assert "4 of 64 combinations were tried: 1 fails, 3 works." in text
+    assert "4 of 64 combinations were tried (fails: 1, works: 3)." in text
     assert "- 0.30.0-py3.12-transformers5 fails: LoRA Stack: ValueError" in text
     assert text.count("not tried") == 12
 

@@ -78,8 +78,8 @@ def _save(data: dict[str, Any]) -> None:
 def _table(cells: Mapping[str, Any]) -> Iterator[str]:
     shown = [cell for cell in all_cells() if cell.name in cells or cell in default_cells()]
     tried = [cells[cell.name]["outcome"] for cell in shown if cell.name in cells]
-    counts = ", ".join(f"{tried.count(one)} {one}" for one in sorted(set(tried)))
-    yield f"{len(tried)} of {len(all_cells())} combinations were tried: {counts}.\n"
+    counts = ", ".join(f"{one}: {tried.count(one)}" for one in sorted(set(tried)))
+    yield f"{len(tried)} of {len(all_cells())} combinations were tried ({counts}).\n"
     yield "| ComfyUI | Python | transformers | optional packages | torch | result | on |"
     yield "|---|---|---|---|---|---|---|"
     for cell in sorted(shown, key=_order):
