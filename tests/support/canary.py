@@ -28,7 +28,7 @@ ROUTES = (
     "/api/jobs",
     "/api/userdata?dir=.&recurse=true&full_info=true",
 )
-# What a server may keep below `.dev/cache`; the rest is of installers, and a hundred thousand files.
+# What a server may keep below `.dev/cache`; the rest is of installers, a hundred thousand files.
 CACHES = ("huggingface", "inductor", "triton", "xdg")
 
 
