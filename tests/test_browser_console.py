@@ -10,6 +10,12 @@ OURS = "http://127.0.0.1/extensions/ComfyUI-Vivace/rows/probe.js"
 OTHER = "http://127.0.0.1/extensions/other/probe.js"
 
 
+def settle(page: Page) -> None:
+    """Wait until all that the page has said so far has come, however busy it is."""
+    with page.expect_console_message(lambda message: message.text == "settled"):
+        page.evaluate("() => { setTimeout(() => console.info('settled'), 300); }")
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -21,9 +27,10 @@ OTHER = "http://127.0.0.1/extensions/other/probe.js"
 )
 def test_faults_of_our_scripts_are_seen_and_no_others(page: Page, fault: str) -> None:
     for source, count in ((OTHER, 0), (OURS, 1)):
+        settle(page)
         console = Console(page)
         page.add_script_tag(content=f"{fault}\n//# sourceURL={source}")
-        page.wait_for_timeout(300)
+        settle(page)
         console.close()
         assert len(console.ours) == count, console.found
 
@@ -31,6 +38,6 @@ def test_faults_of_our_scripts_are_seen_and_no_others(page: Page, fault: str) ->
 def test_what_is_no_fault_is_not_seen(page: Page) -> None:
     console = Console(page)
     page.add_script_tag(content=f"console.info('all is well')\n//# sourceURL={OURS}")
-    page.wait_for_timeout(300)
+    settle(page)
     console.close()
     assert console.ours == []

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -84,8 +85,9 @@ def written(server: ComfyServer, since: float, leave_out: set[Path]) -> Iterator
             for path in (Path(folder, name) for name in names):
                 if path.is_symlink() or path in leave_out:
                     continue
-                if path.stat().st_mtime >= since - 1:
-                    yield str(path), path.read_bytes()
+                with suppress(FileNotFoundError):  # of a temporary file that is gone by now
+                    if path.stat().st_mtime >= since - 1:
+                        yield str(path), path.read_bytes()
 
 
 def everything(
