@@ -9,7 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from vivace.devkit import comfyui, commands, environment, layout, link
+from vivace.devkit import checks, comfyui, commands, environment, layout, link
 from vivace.devkit.layout import NEWEST, ROOT, DevError
 
 
@@ -114,3 +114,19 @@ def test_errors_are_one_line_without_a_traceback() -> None:
 def test_what_it_starts_may_keep_its_byte_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     assert "PYTHONDONTWRITEBYTECODE" not in layout.child_environment()
+
+
+def test_all_checks_run_and_the_first_failure_is_the_status(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = "import sys, time; time.sleep({}); print('said {}'); sys.exit({})"
+    commands = [
+        [sys.executable, "-c", code.format(wait, name, status)]
+        for wait, name, status in ((0.3, "first", 0), (0.1, "second", 3), (0, "third", 4))
+    ]
+    assert checks.run_side_by_side(commands, {}) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("said")] == [
+        *("said first", "said second", "said third")
+    ]
+    assert checks.run_side_by_side(commands[:1], {}) == 0
