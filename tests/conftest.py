@@ -1,4 +1,4 @@
-"""What the tests share: the real ComfyUI, its server, the demo's models, a browser."""
+"""What the tests share: the real ComfyUI, its server, the demo's models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -17,11 +17,6 @@ from vivace.devkit.client import ComfyClient
 from vivace.devkit.demo.models import ensure_models, import_comfy
 from vivace.devkit.layout import MODELS, OUT
 from vivace.devkit.server import ComfyServer
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-    from support.console import Console
-    from support.lora_editor import Library, Stack
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,9 +27,25 @@ WORK = OUT / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
 ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, which are those with a server: the many short ones fill up the end."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked as long, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long tests only if asked for. Tests with a server first: the short ones fill up the end."""
+    if not config.getoption("long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: "comfyui_folder" not in getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests."""
+    from scheduling import Scheduling
+
+    return Scheduling(config, log)
 
 
 def missing(what: str) -> None:
@@ -147,77 +158,3 @@ def server(
 def client(server: ComfyServer) -> ComfyClient:
     """A client of the session's server."""
     return ComfyClient(server.url)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import expect, sync_playwright
-    from support.editor import find_browser
-    from vivace.devkit.browser import FLAGS
-
-    expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
-    program = find_browser()
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def page(browser: Browser, server: ComfyServer) -> Iterator[Page]:
-    """The editor, opened once."""
-    from support.editor import open_editor
-
-    opened = open_editor(browser, server)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def console(page: Page) -> Iterator[Console]:
-    """What the editor's console says during a test; errors and warnings of ours fail it."""
-    from support.console import Console
-
-    watched = Console(page)
-    yield watched
-    watched.close()
-    assert watched.ours == []
-
-
-@pytest.fixture
-def editor(page: Page, console: Console) -> Iterator[Page]:
-    """The editor with an empty graph."""
-    page.evaluate("() => app.graph.clear()")
-    yield page
-    page.keyboard.press("Escape")
-
-
-@pytest.fixture(scope="module")
-def library(page: Page) -> Library:
-    """LoRA files for the editor."""
-    from support.lora_editor import Library
-
-    return Library(page)
-
-
-@pytest.fixture(scope="module", params=["canvas", "vue"])
-def renderer(page: Page, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Which of the editor's two renderers draws the nodes."""
-    choose = "vue => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)"
-    page.evaluate(choose, request.param == "vue")
-    page.wait_for_timeout(500)
-    yield request.param
-    page.evaluate(choose, False)  # the server keeps it, for other tests too
-
-
-@pytest.fixture
-def stack(editor: Page, library: Library, renderer: str) -> Stack:
-    """What a test does with a LoRA Stack, in either renderer."""
-    from support.lora_editor import NAMES, Stack
-
-    library.stacks = {}
-    opened = Stack(editor, library)
-    if library.names != NAMES:  # another test's
-        library.names = list(NAMES)
-        opened.refresh()
-    return opened

@@ -22,7 +22,7 @@ def queue(client: ComfyClient) -> Queue:
     return Queue(client)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole_server(
     comfyui_folder: Path,
     comfyui: ModuleType,

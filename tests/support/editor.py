@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from conftest import missing
 from playwright.sync_api import Browser, Page
 from vivace.devkit.browser import browser_program
 from vivace.devkit.browser import open_editor as browser_open_editor
+from vivace.devkit.client import ComfyClient
 from vivace.devkit.layout import OUT
 from vivace.devkit.server import ComfyServer
 
@@ -29,6 +32,21 @@ def find_browser() -> str:
 def open_editor(browser: Browser, server: ComfyServer, language: str = "en") -> Page:
     """A new page with the editor, with our nodes registered."""
     return browser_open_editor(browser, server.url, language)
+
+
+@contextmanager
+def editor_in(language: str, browser: Browser, server: ComfyServer) -> Iterator[Page]:
+    """The editor in another language, on a page of its own."""
+    opened = open_editor(browser, server, language)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        ComfyClient(server.url).post("/settings", {"Comfy.Locale": "en"})  # the server keeps it
+
+
+def says_missing(page: Page) -> bool:
+    return "missing node" in page.inner_text("body").lower()
 
 
 def shoot(page: Page, name: str) -> None:

@@ -6,11 +6,13 @@ import json
 import random
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 from support.editor import load, prompt_of, stack_of
 from support.graphs import row
 from support.lora_editor import INK, MISSING, NAMES, Stack, three
 
+MANY = pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.long)])
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 
 
@@ -126,20 +128,22 @@ HISTORY = """async list => {
 }"""
 
 
-def test_rows_round_trip_through_files_the_clipboard_and_the_api(stack: Stack) -> None:
+@MANY
+def test_rows_round_trip_through_files_the_clipboard_and_the_api(stack: Stack, count: int) -> None:
     source = random.Random(5)  # noqa: S311
-    lists = [random_rows(source) for _ in range(200)]
+    lists = [random_rows(source) for _ in range(count)]
     stack.show()
     results = stack.page.evaluate(ROUND_TRIPS, lists)
-    assert len(results) == 200
+    assert len(results) == count
     for rows, result in zip(lists, results, strict=True):
         assert result == {"prompt": {"__value__": rows}, "copy": rows, "loaded": rows}
 
 
-def test_random_rows_are_undone_and_redone(stack: Stack) -> None:
+@MANY
+def test_random_rows_are_undone_and_redone(stack: Stack, count: int) -> None:
     source = random.Random(6)  # noqa: S311
     # The number tells neighbours apart: a state like the one before it is no step.
-    lists = [[*random_rows(source), row(f"{number}.safetensors")] for number in range(200)]
+    lists = [[*random_rows(source), row(f"{number}.safetensors")] for number in range(count)]
     stack.show()
     assert stack.page.evaluate(HISTORY, lists) == {"undone": lists, "redone": lists}
 

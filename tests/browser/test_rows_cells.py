@@ -47,6 +47,7 @@ def test_the_table_has_every_cell() -> None:
     assert not set(CELLS) & NOT_THERE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", ALL, ids=names(ALL))
 def test_an_interaction(stack: Stack, cell: tuple[str, str]) -> None:
     stack.show(*START)
@@ -66,6 +67,7 @@ def test_an_interaction_in_a_small_window(
 ZOOMED = [(name, device) for name in SOME for device in DEVICES] + [("drag a strength", "mouse")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("zoom", [0.5, 2])
 @pytest.mark.parametrize("cell", ZOOMED, ids=names(ZOOMED))
 def test_an_interaction_at_a_zoom(

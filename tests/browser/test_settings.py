@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from support.editor import load, open_editor, shoot
+from support.editor import editor_in, load, shoot
 from vivace.devkit.client import ComfyClient
 from vivace.devkit.server import ComfyServer
 
-GOLDEN = Path(__file__).parent / "migrate" / "golden"
+GOLDEN = Path(__file__).parents[1] / "migrate" / "golden"
 NEW = {
     "Vivace.LoRA.Mode": "branch",
     "Vivace.QwenVL.ImageQuality": "fast",
@@ -123,16 +123,10 @@ def test_the_dialog_sets_them(usual: Page, client: ComfyClient) -> None:
     assert client.get_json("/settings")["Vivace.General.LogDetail"] == "quiet"
 
 
-def test_the_dialog_is_translated(
-    browser: Browser, server: ComfyServer, client: ComfyClient
-) -> None:
-    french = open_editor(browser, server, "fr")
-    try:
+def test_the_dialog_is_translated(browser: Browser, server: ComfyServer) -> None:
+    with editor_in("fr", browser, server) as french:
         dialog = open_settings(french)
         expect(dialog.get_by_text("Détail du journal du serveur")).to_have_count(1)
         expect(dialog.get_by_text("Qualité d'image des nouveaux nœuds QwenVL")).to_have_count(1)
         french.wait_for_timeout(300)
         shoot(french, "settings-french")
-    finally:
-        french.close()
-        client.post("/settings", {"Comfy.Locale": "en"})

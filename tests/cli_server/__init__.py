@@ -1,0 +1,1 @@
+"""Commands that work through a server. A package, so that their own server ends with them."""
