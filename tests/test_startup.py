@@ -83,6 +83,7 @@ def test_no_budget_is_broken(report: dict[str, Any]) -> None:
     assert "Within every budget." in startup.as_text(report | {"broken_budgets": counted})
 
 
+@pytest.mark.long
 def test_a_slow_pack_is_found_out(comfyui_folder: Path, tmp_path: Path) -> None:
     pack = tmp_path / "slow_pack"
     pack.mkdir()

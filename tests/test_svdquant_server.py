@@ -62,6 +62,7 @@ def test_a_checkpoint_with_a_lora_is_the_dense_model_with_the_lora_merged(
     assert error(got, wanted) < 2 * rounding
 
 
+@pytest.mark.long
 def test_the_converted_copy_is_the_same_model(
     client: ComfyClient, svdquant_models: Path, copied: str
 ) -> None:

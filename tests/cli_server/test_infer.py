@@ -66,6 +66,7 @@ def test_z_image_is_found(whole_server: ComfyServer, tmp_path: Path) -> None:
     assert "stack" not in prompt  # no LoRA was asked for
 
 
+@pytest.mark.long
 def test_svdquant(whole_server: ComfyServer, tmp_path: Path) -> None:
     # A CPU is slow in 4 bits.
     fast = ("--size=64x96", "--steps=1", "--cfg=1", "--seed=1")
