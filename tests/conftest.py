@@ -173,3 +173,12 @@ def server(
 def client(server: ComfyServer) -> ComfyClient:
     """A client of the session's server."""
     return ComfyClient(server.url)
+
+
+@pytest.fixture
+def prompts_folder(server: ComfyServer) -> Iterator[Path]:
+    """The user's library of prompts on that server, empty before and afterwards."""
+    path = server.work / "user" / "default" / "vivace" / "prompts"
+    shutil.rmtree(path, ignore_errors=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

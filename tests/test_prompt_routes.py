@@ -7,7 +7,6 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,15 +26,6 @@ def prompt(positive: str, negative: str = "", *tags: str, note: str = "") -> dic
 
 CAT = prompt("a {red|grey} cat", "blurry", "animal", "🐈", note="for öl")
 DOG = prompt("a dog")
-
-
-@pytest.fixture
-def folder(server: ComfyServer) -> Iterator[Path]:
-    """The library's folder, empty before and afterwards."""
-    path = server.work / "user" / "default" / "vivace" / "prompts"
-    shutil.rmtree(path, ignore_errors=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def call(client: ComfyClient, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -59,26 +49,28 @@ def names(client: ComfyClient) -> list[str]:
     return list(call(client, "GET", PROMPTS)[1]["prompts"])
 
 
-@pytest.mark.usefixtures("folder")
-def test_prompts_are_saved_read_renamed_and_deleted(client: ComfyClient, folder: Path) -> None:
+@pytest.mark.usefixtures("prompts_folder")
+def test_prompts_are_saved_read_renamed_and_deleted(
+    client: ComfyClient, prompts_folder: Path
+) -> None:
     assert call(client, "GET", PROMPTS) == (
         200,
         {"prompts": {}, "revisions": {}, "problems": []},
     )
-    assert not folder.exists()
+    assert not prompts_folder.exists()
     name = "animals/Ink & öl 100%"
     assert call(client, "PUT", of(name), CAT) == (200, {"name": name, "prompt": CAT})
     assert call(client, "PUT", of("dog"), DOG)[0] == 200
     assert call(client, "GET", of(name)) == (200, {"name": name, "prompt": CAT})
     assert call(client, "GET", PROMPTS)[1]["prompts"] == {name: CAT, "dog": DOG}
-    assert json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) == CAT
+    assert json.loads((prompts_folder / f"{name}.json").read_text(encoding="utf-8")) == CAT
 
     assert call(client, "PATCH", of(name), {"name": "cats/1"}) == (200, {"name": "cats/1"})
     assert names(client) == ["cats/1", "dog"]
     assert call(client, "DELETE", of("cats/1")) == (200, {"deleted": "cats/1"})
     assert names(client) == ["dog"]
 
-    (folder / "half.json").write_text('{"positive": ')
+    (prompts_folder / "half.json").write_text('{"positive": ')
     _, answer = call(client, "GET", PROMPTS)
     problem = "half.json: damaged: not a JSON object. Repair it in an editor, or move it away."
     assert (list(answer["revisions"]), answer["problems"]) == (["dog"], [problem])
@@ -86,7 +78,7 @@ def test_prompts_are_saved_read_renamed_and_deleted(client: ComfyClient, folder:
     assert call(client, "DELETE", of("half"))[0] == 200
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("prompts_folder")
 def test_what_is_there_is_replaced_only_on_purpose(client: ComfyClient) -> None:
     assert call(client, "PUT", of("cat") + "?overwrite=false", CAT)[0] == 200
     status, answer = call(client, "PUT", of("cat") + "?overwrite=false", DOG)
@@ -107,18 +99,18 @@ def test_what_is_there_is_replaced_only_on_purpose(client: ComfyClient) -> None:
     ["../up", "/etc/passwd", "a/../../b", ".history", ".lock", "nul", "a\\b", "c:x", "x" * 300],
 )
 def test_no_name_leads_anywhere_else(
-    client: ComfyClient, server: ComfyServer, folder: Path, method: str, name: str
+    client: ComfyClient, server: ComfyServer, prompts_folder: Path, method: str, name: str
 ) -> None:
     body = {"name": "fine"} if method == "PATCH" else CAT
     status, answer = call(client, method, of(name), None if method in ("GET", "DELETE") else body)
     assert status == 400
     assert "cannot name a prompt" in answer["error"]
     assert str(server.work) not in answer["error"]
-    assert not folder.exists()
+    assert not prompts_folder.exists()
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_a_prompt_that_is_not_there(client: ComfyClient, folder: Path, method: str) -> None:
+def test_a_prompt_that_is_not_there(client: ComfyClient, prompts_folder: Path, method: str) -> None:
     body = {"name": "b"} if method == "PATCH" else None
     status, answer = call(client, method, of("none"), body)
     assert status == 404
@@ -139,15 +131,15 @@ def test_a_prompt_that_is_not_there(client: ComfyClient, folder: Path, method: s
     ],
 )
 def test_bad_prompts_are_refused(
-    client: ComfyClient, folder: Path, body: Any, status: int, words: str
+    client: ComfyClient, prompts_folder: Path, body: Any, status: int, words: str
 ) -> None:
     answered, answer = call(client, "PUT", of("x"), body)
     assert answered == status
     assert words in answer["error"]
-    assert not folder.exists()
+    assert not prompts_folder.exists()
 
 
-def test_prompts_travel_as_a_file(client: ComfyClient, folder: Path) -> None:
+def test_prompts_travel_as_a_file(client: ComfyClient, prompts_folder: Path) -> None:
     for name, content in (("a/cat", CAT), ("dog", DOG)):
         call(client, "PUT", of(name), content)
     everything = call(client, "GET", BUNDLE)[1]
@@ -156,7 +148,7 @@ def test_prompts_travel_as_a_file(client: ComfyClient, folder: Path) -> None:
     assert some == {"vivace_prompts": {"dog": DOG}}
     assert call(client, "GET", f"{BUNDLE}?name=cow")[0] == 404
 
-    shutil.rmtree(folder)
+    shutil.rmtree(prompts_folder)
     call(client, "PUT", of("dog"), CAT)
     done = call(client, "POST", BUNDLE, everything)
     assert done == (200, {"saved": ["a/cat"], "skipped": ["dog"]})
@@ -177,7 +169,7 @@ def test_prompts_travel_as_a_file(client: ComfyClient, folder: Path) -> None:
     ],
 )
 def test_a_bad_file_is_not_imported_in_part(
-    client: ComfyClient, folder: Path, query: str, body: Any, words: str
+    client: ComfyClient, prompts_folder: Path, query: str, body: Any, words: str
 ) -> None:
     status, answer = call(client, "POST", BUNDLE + query, body)
     assert status == 400
@@ -185,7 +177,7 @@ def test_a_bad_file_is_not_imported_in_part(
     assert names(client) == []
 
 
-def test_many_writers_at_once_lose_nothing(client: ComfyClient, folder: Path) -> None:
+def test_many_writers_at_once_lose_nothing(client: ComfyClient, prompts_folder: Path) -> None:
     results: list[int] = []
 
     def write(number: int) -> None:
@@ -204,10 +196,10 @@ def test_many_writers_at_once_lose_nothing(client: ComfyClient, folder: Path) ->
     assert found["problems"] == []
 
 
-def test_the_history_is_read_and_forgotten(client: ComfyClient, folder: Path) -> None:
+def test_the_history_is_read_and_forgotten(client: ComfyClient, prompts_folder: Path) -> None:
     assert call(client, "GET", HISTORY) == (200, {"runs": []})
-    folder.mkdir(parents=True)
-    (folder / ".history.json").write_text("{")
+    prompts_folder.mkdir(parents=True)
+    (prompts_folder / ".history.json").write_text("{")
     status, answer = call(client, "GET", HISTORY)
     assert status == 400
     assert answer["error"].startswith(".history.json: damaged")
@@ -215,7 +207,7 @@ def test_the_history_is_read_and_forgotten(client: ComfyClient, folder: Path) ->
     assert call(client, "GET", HISTORY) == (200, {"runs": []})
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("prompts_folder")
 def test_what_another_has_changed_is_not_lost(client: ComfyClient) -> None:
     def revision(name: str) -> str:
         return call(client, "GET", PROMPTS)[1]["revisions"][name]

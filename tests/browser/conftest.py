@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,18 +80,9 @@ def stack(editor: Page, library: Library, renderer: str) -> Stack:
 
 
 @pytest.fixture
-def folder(server: ComfyServer) -> Iterator[Path]:
-    """Where the server keeps its user's prompts."""
-    path = server.work / "user" / "default" / "vivace" / "prompts"
-    shutil.rmtree(path, ignore_errors=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def manager(editor: Page, folder: Path, renderer: str) -> Manager:
+def manager(editor: Page, prompts_folder: Path, renderer: str) -> Manager:
     """What a test does with a Prompt Manager, in either renderer, with three prompts saved."""
-    library = PromptLibrary(folder)
+    library = PromptLibrary(prompts_folder)
     for name, prompt in {"animals/cat": CAT, "animals/night/owl": OWL, "ship": SHIP}.items():
         library.save(name, prompt)
     return Manager(editor, library)

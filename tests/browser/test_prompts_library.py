@@ -126,8 +126,8 @@ def test_files_are_exported_and_imported(manager: Manager, renderer: str, tmp_pa
     assert manager.library.list().prompts == prompts
 
 
-def test_errors_of_the_server_are_toasts(manager: Manager, folder: Path) -> None:
-    (folder / "bad.json").write_text("{")
+def test_errors_of_the_server_are_toasts(manager: Manager, prompts_folder: Path) -> None:
+    (prompts_folder / "bad.json").write_text("{")
     manager.show(positive="a fox")
     manager.browse()
     note = manager.page.locator(".vivace-picker-note").first
@@ -141,7 +141,7 @@ def test_errors_of_the_server_are_toasts(manager: Manager, folder: Path) -> None
     manager.page.get_by_label("Name, with folders").fill("bad")
     manager.press("Enter")
     manager.expect_toast("bad was not saved")
-    assert (folder / "bad.json").read_text() == "{"
+    assert (prompts_folder / "bad.json").read_text() == "{"
 
 
 def test_two_tabs_see_what_the_other_does(manager: Manager, server: ComfyServer) -> None:
