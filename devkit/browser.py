@@ -16,7 +16,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 def browser_program() -> str | None:
     """The program that `VIVACE_BROWSER` names, or a Chromium on the path; None without either."""
-    # The first has no windows at all, and opens the editor in two thirds of the time.
+    # The first has no windows at all, and takes less of a processor to open the editor.
     names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
     found = filter(None, map(shutil.which, (*names, "msedge")))
     return os.environ.get("VIVACE_BROWSER") or next(found, None)
