@@ -11,6 +11,7 @@ import torch
 from .chat_prompt import ChatPrompts
 from .decode_graphs import DECODE_GRAPHS, DecodeGraphs
 from .embed import ModelIdentity
+from .four_bit import prepare_for_cpu
 from .language_model import LanguageModel
 from .load_options import LoadError, LoadOptions, from_pretrained_options
 from .model_check import CheckedModel, check_model
@@ -125,7 +126,7 @@ def load_model(path: Path, options: LoadOptions) -> LocalModel:
     Raises:
         ModelFolderError: the folder cannot be used, as `check_model` says.
         LoadError: a library is missing, transformers refuses the model, a file changed meanwhile,
-            or the vision tower came out quantized.
+            the vision tower came out quantized, or a CPU cannot compute its 4-bit layers.
         UnsupportedTowerError: the vision tower is of an unknown construction.
     """
     checked = check_model(path)
@@ -136,6 +137,8 @@ def load_model(path: Path, options: LoadOptions) -> LocalModel:
         remedy = "Wait until the model is complete and run again"
         raise LoadError(f"{path}: a file changed while the model was being loaded. {remedy}")
     model.eval().requires_grad_(False)
+    if torch.device(options.device).type == "cpu":
+        prepare_for_cpu(model, path)
     if "device_map" not in given:
         model.to(options.device)
     tower = pixel_format = None

@@ -15,14 +15,14 @@ from vivace.vlm.vision_tower import VisionTower
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5")
 
 _COMMON = {"depth": 4, "num_heads": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
-_NARROW = {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 48}
+_NARROW = {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64}
 _DEEPSTACK = {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]}
 # Tower class, configuration class, and what differs from the common configuration.
 _TOWERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen2_vl": (
         "Qwen2VisionTransformerPretrainedModel",
         "Qwen2VLVisionConfig",
-        {"embed_dim": 64, "hidden_size": 48, "patch_size": 14},
+        {"embed_dim": 64, "hidden_size": 64, "patch_size": 14},
     ),
     "qwen2_5_vl": (
         "Qwen2_5_VisionTransformerPretrainedModel",

@@ -41,9 +41,9 @@ _SPEECH = (
     "The slings and arrows of outrageous fortune,\nOr to take arms against a sea of troubles\n"
     "And by opposing end them. To die?! to sleep,\n\n\nNo more; and by a sleep to say we end\n"
 )
-_TEXT = {
+TEXT = {
     "vocab_size": 640,
-    "hidden_size": 48,
+    "hidden_size": 64,
     "intermediate_size": 64,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
@@ -54,11 +54,11 @@ _TEXT = {
     "pad_token_id": None,
 }
 _VISION = {"depth": 4, "num_heads": 4, "hidden_size": 64, "intermediate_size": 96}
-_VISION |= {"out_hidden_size": 48, "spatial_merge_size": 2, "temporal_patch_size": 2}
+_VISION |= {"out_hidden_size": 64, "spatial_merge_size": 2, "temporal_patch_size": 2}
 _POSITIONS = {"patch_size": 16, "num_position_embeddings": 64}
 _DEEPSTACK = {**_POSITIONS, "deepstack_visual_indexes": [0, 1, 2]}
 _OWN_VISION: dict[str, dict[str, Any]] = {
-    "qwen2_vl": {"patch_size": 14, "embed_dim": 64, "hidden_size": 48},
+    "qwen2_vl": {"patch_size": 14, "embed_dim": 64, "hidden_size": 64},
     "qwen2_5_vl": {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1, 3]},
     "qwen3_vl": _DEEPSTACK,
     "qwen3_vl_moe": _DEEPSTACK,
@@ -70,8 +70,8 @@ _OWN_TEXT: dict[str, dict[str, Any]] = {
         "layer_types": [*["linear_attention"] * 3, "full_attention"],
         "linear_num_key_heads": 2,
         "linear_num_value_heads": 4,
-        "linear_key_head_dim": 12,
-        "linear_value_head_dim": 12,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
     },
 }
 _CLASSES = {
@@ -134,10 +134,10 @@ def stock_model(family: str, seed: int = 0) -> Any:
         import pytest  # here, since `dev.py matrix` makes models where there is none
 
         pytest.skip(f"this transformers has no {family}")
-    rope: dict[str, Any] = {"rope_type": "default", "mrope_section": [2, 2, 2]}
+    rope: dict[str, Any] = {"rope_type": "default", "mrope_section": [4, 2, 2]}
     rope |= {"mrope_interleaved": True} if family.startswith("qwen3") else {}
     rope |= {"partial_rotary_factor": 1.0} if family == "qwen3_5" else {}
-    text = {**_TEXT, "head_dim": 12, **_OWN_TEXT.get(family, {})}
+    text = {**TEXT, "head_dim": 16, **_OWN_TEXT.get(family, {})}
     if int(transformers.__version__.split(".")[0]) < 5:
         text |= {"rope_scaling": rope, "rope_theta": 10000.0}
     else:
@@ -204,8 +204,8 @@ def stock_text_model(family: str = "Qwen2") -> Any:
     import transformers
 
     torch.manual_seed(3)
-    own = {} if family == "Qwen2" else {"head_dim": 12}
-    config = getattr(transformers, f"{family}Config")(**_TEXT, **own)
+    own = {} if family == "Qwen2" else {"head_dim": 16}
+    config = getattr(transformers, f"{family}Config")(**TEXT, **own)
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     with torch.no_grad():
         for parameter in model.parameters():

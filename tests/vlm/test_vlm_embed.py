@@ -202,7 +202,7 @@ def test_a_clip_and_its_frames(counted: Counted) -> None:
     clip = torch.stack([picture(seed) for seed in range(5)])
     found = counted(clip, clip[0])
     assert [entry.grid_thw for entry in found.embeddings] == [(3, 6, 8), (1, 6, 8)]
-    assert found.embeddings[0].features.shape == (36, 48)
+    assert found.embeddings[0].features.shape == (36, 64)
     assert found.report.grids[0].tokens == 36
     assert counted.take()[0] == 2
 

@@ -39,7 +39,7 @@ def filled(language: LanguageModel, own: Prompt) -> Any:
     return prefill(language, [plain], [[]]).cache
 
 
-SIZE = 7 * 4 * 2 * 2 * 12 * 4  # tokens, layers, keys and values, heads, dim, bytes
+SIZE = 7 * 4 * 2 * 2 * 16 * 4  # tokens, layers, keys and values, heads, dim, bytes
 
 
 @pytest.fixture

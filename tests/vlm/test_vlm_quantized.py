@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 from vivace.vlm.answer_reader import GenerationSettings
 from vivace.vlm.chat_prompt import ImagePart, Turn
@@ -15,7 +16,7 @@ from vivace.vlm.load_options import LoadError, LoadOptions
 from vivace.vlm.local_engine import LocalEngine, LocalRequest
 from vivace.vlm.local_model import LocalModel, load_model
 
-from .small_models import picture, save_model
+from .small_models import TEXT, picture, save_model, tokenizer
 
 LAYERS = {"8-bit": "Linear8bitLt", "4-bit": "Linear4bit"}
 REQUEST = LocalRequest((Turn("user", (ImagePart(), "What?")),), GenerationSettings(6))
@@ -54,8 +55,6 @@ def test_the_language_model_is_quantized_and_the_vision_tower_is_whole(
 
 
 def test_four_bits_are_nf4(folder: Path) -> None:
-    from bitsandbytes.functional import dequantize_4bit
-
     plain, local = linears(load(folder, "none"), False), linears(load(folder, "4-bit"), False)
     del local["lm_head"]
     for name, module in local.items():
@@ -88,3 +87,33 @@ def test_it_is_not_moved(folder: Path, quantization: str) -> None:
     assert not local.movable
     with pytest.raises(LoadError, match="load it again"):
         local.to(torch.device("cpu"))
+
+
+def save_odd_model(folder: Path, **sizes: int) -> Path:
+    """A language model without vision of other sizes than the rest of the tests use."""
+    import transformers
+
+    config = transformers.Qwen3Config(**{**TEXT, "head_dim": 16, **sizes})
+    transformers.Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_layer_of_few_rows_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every processor as on those with AVX512-BF16, for which bitsandbytes packs weights."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    local = load(save_odd_model(tmp_path, num_key_value_heads=1), "4-bit")
+    packed = {name.split(".")[-1]: layer for name, layer in linears(local, False).items()}
+    assert not packed["k_proj"].support_avx512bf16_for_cpu
+    assert packed["q_proj"].support_avx512bf16_for_cpu
+    x = torch.randn(2, 64)
+    weight = packed["k_proj"].weight
+    wanted = x @ dequantize_4bit(weight, weight.quant_state).t()
+    torch.testing.assert_close(packed["k_proj"](x), wanted)
+
+
+def test_rows_that_do_not_fill_groups_are_refused(tmp_path: Path) -> None:
+    folder = save_odd_model(tmp_path, hidden_size=48)
+    with pytest.raises(LoadError, match=r"q_proj takes 48\. Choose another quantization"):
+        load(folder, "4-bit")
+    assert load(folder, "8-bit").nbytes < load(folder, "none").nbytes
