@@ -79,15 +79,15 @@ def gather(memory: Tensor, positions: Tensor) -> Tensor:
 
 
 def nibbles(data: Tensor) -> Tensor:
-    """The nibbles of contiguous memory as integers 0..15, low nibble of each byte first."""
-    flat = data.contiguous().view(-1).view(torch.uint8).to(torch.int16)
-    return torch.stack([flat % 16, flat // 16], 1).flatten()
+    """The nibbles of contiguous memory as int8 0..15, low nibble of each byte first."""
+    flat = data.contiguous().view(-1).view(torch.uint8)
+    return torch.stack([flat & 15, flat >> 4], 1).flatten().view(torch.int8)
 
 
 def from_nibbles(values: Tensor) -> Tensor:
     """Flat uint8 memory with these nibbles (taken modulo 16); undoes `nibbles`."""
-    low, high = (values.to(torch.int16) % 16).view(-1, 2).unbind(1)
-    return (low + 16 * high).to(torch.uint8)
+    low, high = (values.to(torch.int8).view(torch.uint8) & 15).view(-1, 2).unbind(1)
+    return low | high << 4
 
 
 def pack_factor(weight: Tensor, *, down: bool) -> Tensor:
@@ -104,7 +104,7 @@ def unpack_factor(packed: Tensor, *, down: bool) -> Tensor:
 def pack_weight(values: Tensor) -> Tensor:
     """4-bit values as an int8 qweight ``[n, k/2]``."""
     n, k = values.shape
-    memory = scatter(values, weight_positions(n, k))
+    memory = scatter(values.to(torch.int8), weight_positions(n, k))
     return from_nibbles(memory).view(torch.int8).view(n, k // 2)
 
 
@@ -117,7 +117,7 @@ def unpack_weight(qweight: Tensor) -> Tensor:
 def pack_awq(values: Tensor) -> Tensor:
     """4-bit values as an int32 AWQ weight ``[n/4, k/2]``."""
     n, k = values.shape
-    memory = scatter(values, awq_positions(n, k))
+    memory = scatter(values.to(torch.int8), awq_positions(n, k))
     return from_nibbles(memory).view(torch.int32).view(n // 4, k // 2)
 
 
@@ -152,8 +152,16 @@ def _grid(rows: int, columns: int) -> tuple[Tensor, Tensor]:
 
 
 def _mixed(digits: Sequence[tuple[Tensor, int]]) -> Tensor:
-    """Read digits, the most significant first, each with its radix, as one number."""
-    position = torch.zeros(1, dtype=torch.int64)
-    for digit, radix in digits:
-        position = position * radix + digit
-    return position
+    """Read digits, the most significant first, each with its radix, as one number.
+
+    Each depends on the row or on the column alone, so that a single sum is as large as the grid.
+    """
+    rows = columns = torch.zeros(1, 1, dtype=torch.int64)
+    place = 1
+    for digit, radix in reversed(digits):
+        if digit.shape[1] == 1:
+            rows = rows + digit * place
+        else:
+            columns = columns + digit * place
+        place *= radix
+    return rows + columns
