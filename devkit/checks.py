@@ -57,7 +57,7 @@ def run_side_by_side(commands: Sequence[list[str]], environment: Mapping[str, st
     status = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for command, done in zip(commands, pool.map(run, commands), strict=True):
-            print("$", " ".join([Path(command[0]).name, *command[1:]]))
-            print(done.stdout, end="", flush=True)
+            told = " ".join([Path(command[0]).name, *command[1:]])
+            print(f"$ {told}\n{done.stdout}", end="", flush=True)
             status = status or done.returncode
     return status

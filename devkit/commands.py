@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .checks import check_all
@@ -63,22 +64,23 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     environment = child_environment()
     environment["VIVACE_COMFYUI"] = str(comfyui)
     environment |= KEPT_MEMORY
-    if chosen is NEWEST and not arguments.k:  # types are checked against the newest ComfyUI only
-        status = check_all(python, environment)
-        if status != 0:
-            return status
     pytest = [str(python), "-m", "pytest", "--basetemp", str(OUT / "pytest"), *extra]
     if arguments.k:
         pytest += ["-k", arguments.k]
     else:
-        # Each process starts servers of its own, which take up to 9 GB while they train a LoRA, and
-        # a browser. tests/conftest.py says in which order.
-        processes = min(os.cpu_count() or 1, 4)
-        pytest += ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+        # One for each core starts servers of its own, which take up to 9 GB while they train a
+        # LoRA, and a browser; one more computes while they wait. See tests/scheduling.py.
+        cores = min(os.cpu_count() or 1, 4)
+        pytest += ["-n", str(cores + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // cores)))
     OUT.mkdir(parents=True, exist_ok=True)
-    print("$", " ".join(["python", *pytest[1:]]), flush=True)
-    return subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode
+    with ThreadPoolExecutor() as beside:
+        checks = None
+        if chosen is NEWEST and not arguments.k:  # types fit the newest ComfyUI only
+            checks = beside.submit(check_all, python, environment)
+        print("$", " ".join(["python", *pytest[1:]]), flush=True)
+        status = subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode
+        return (checks.result() if checks else 0) or status
 
 
 def pictures(arguments: Namespace, extra: list[str]) -> int:

@@ -36,7 +36,7 @@ def picture(color: int, width: int = 96, height: int = 64) -> dict[str, Any]:
     return node("EmptyImage", width=width, height=height, batch_size=1, color=color)
 
 
-def ask(prompt: str = "What is this?", **inputs: Any) -> dict[str, Any]:
+def ask(prompt: str = "What is it?", **inputs: Any) -> dict[str, Any]:
     values = {"prompt": prompt, "max_tokens": 8, "preset": "None (my prompt only)", **GREEDY}
     return node("VivaceQwenVL", **(values | (inputs if "engine" in inputs else local() | inputs)))
 

@@ -150,6 +150,8 @@ def stock_model(family: str, seed: int = 0) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
+        # Answers of words: special tokens, and those that the tokenizer lacks, would leave no text.
+        model.get_output_embeddings().weight[tokenizer().vocab_size :] *= 0.2
     model.generation_config.eos_token_id = token_id("<|im_end|>")
     model.generation_config.pad_token_id = token_id("<|endoftext|>")
     return model.eval()

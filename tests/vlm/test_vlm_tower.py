@@ -42,7 +42,7 @@ def test_one_image(tower_module: torch.nn.Module, grid: tuple[int, int, int]) ->
     tower = VisionTower(tower_module, "off")
     pixels = pixels_of(tower, grid)
     found = tower.encode(pixels, grid)
-    assert found.shape[1:] == (1, math.prod(grid) // 4, 48)
+    assert found.shape[1:] == (1, math.prod(grid) // 4, 64)
     close(found[:, 0], stock(tower, pixels, grid))
 
 
