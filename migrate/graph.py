@@ -22,7 +22,8 @@ class Link:
         self.data = data
 
     def __getitem__(self, name: str) -> Any:
-        return self.data[name] if isinstance(self.data, dict) else self.data[_PLACES.index(name)]
+        """A part of the link; of those in an object, the type may be missing."""
+        return self.data.get(name) if isinstance(self.data, dict) else self.data[_PLACES.index(name)]
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(self.data, dict):

@@ -76,7 +76,8 @@ def _dropped(graph: Graph, folded: Mapping[int | str, str], known: Known) -> lis
             for node in graph.nodes
             if isinstance(node.get("id"), (int, str))
             and node["id"] in folded
-            and node.get("type") not in known.installed
+            and isinstance(node.get("type"), str)
+            and node["type"] not in known.installed
             and not graph.outputs(node)
         ]
         if not idle:
@@ -100,6 +101,8 @@ def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> Ne
     sources = {name: place_of(link) for name, link in links.items()}
     consumers = around.consumers_of(node)
     new = rule.convert(OldNode(values, frozenset(links), known, sources, consumers, around))
+    if new.sources and not isinstance(node.get("id"), (int, str)):
+        raise NotMigratable("it has no id, so that nothing can be connected to it")
     target = TARGETS[new.class_type]
     taken = {ours: links[theirs] for ours, theirs in new.links.items()}
     for index, name in rule.passes.items():
