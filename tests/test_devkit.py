@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -130,3 +131,19 @@ def test_all_checks_run_and_the_first_failure_is_the_status(
         *("said first", "said second", "said third")
     ]
     assert checks.run_side_by_side(commands[:1], {}) == 0
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core takes one after the other")
+def test_checks_run_side_by_side(tmp_path: Path) -> None:
+    """Each ends only once the other has begun."""
+    code = (
+        "import pathlib, sys, time\n"
+        "own, other = map(pathlib.Path, sys.argv[1:])\n"
+        "own.touch()\n"
+        "end = time.monotonic() + 60\n"
+        "while not other.exists() and time.monotonic() < end: time.sleep(0.01)\n"
+        "sys.exit(not other.exists())"
+    )
+    files = (str(tmp_path / "a"), str(tmp_path / "b"))
+    commands = [[sys.executable, "-c", code, *order] for order in (files, files[::-1])]
+    assert checks.run_side_by_side(commands, {}) == 0
