@@ -23,7 +23,9 @@ class Link:
 
     def __getitem__(self, name: str) -> Any:
         """A part of the link; of those in an object, the type may be missing."""
-        return self.data.get(name) if isinstance(self.data, dict) else self.data[_PLACES.index(name)]
+        if isinstance(self.data, dict):
+            return self.data.get(name)
+        return self.data[_PLACES.index(name)]
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(self.data, dict):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 16 * 2**20
+# A temporary file this old, in seconds, was left by a process that was killed.
+ABANDONED_AFTER = 600.0
+
+_PREFIX, _SUFFIX = ".writing-", ".tmp"
 
 
 class JsonFileError(ValueError):
@@ -63,7 +68,7 @@ def write_objects(values: Mapping[Path, dict[str, Any]]) -> None:
     """Write JSON objects, each as `write_object` does.
 
     All of them are on the disk before the first takes its place, so that a full disk leaves every
-    file as it was.
+    file as it was. What a killed process left in their folders is removed.
 
     Raises:
         JsonFileError: one of them cannot be written, or would be larger than 16 MiB.
@@ -75,7 +80,7 @@ def write_objects(values: Mapping[Path, dict[str, Any]]) -> None:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             # In the same folder, since a file can be replaced only within one file system.
-            handle, temporary = tempfile.mkstemp(".tmp", ".", path.parent)
+            handle, temporary = tempfile.mkstemp(_SUFFIX, _PREFIX, path.parent)
             staged[path] = Path(temporary)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
@@ -89,6 +94,16 @@ def write_objects(values: Mapping[Path, dict[str, Any]]) -> None:
         for temporary in staged.values():
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+    for folder in {path.parent for path in contents}:
+        _remove_abandoned(folder)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for temporary in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            # The clock may have been set in between, either way.
+            if abs(time.time() - temporary.stat().st_mtime) > ABANDONED_AFTER:
+                temporary.unlink()
 
 
 def _encoded(path: Path, value: dict[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from vivace.lora.writer import ABANDONED_AFTER, TensorWriter
+from vivace.toolkit.json_files import write_object
 
 from .writers import WRITERS, killed
 
@@ -38,3 +39,13 @@ def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
     with TensorWriter(path, ["a"], {}) as file:
         file.add("a", torch.ones(3))
     assert not working.exists()
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
+    names = [".writing-killed.tmp", ".writing-now.tmp", ".mine.tmp", "writing-mine.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("{")
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / names[1])
+    write_object(tmp_path / "a.json", {})
+    assert {file.name for file in tmp_path.iterdir()} == {"a.json", *names[1:]}
