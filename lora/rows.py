@@ -156,5 +156,8 @@ def _number(place: str, value: Any) -> float:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply to show"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -17,6 +17,16 @@ from .widgets import CONTROL
 def migrate_prompt(prompt: dict[str, Any], known: Known, report: MigrationReport) -> None:
     """Replace the nodes of a prompt, in place."""
     folded: dict[int | str, str] = {}
+    before = -1
+    while len(report.replaced) > before:  # a link that is gone now may have kept another node
+        before = len(report.replaced)
+        report.left.clear()
+        _replace_all(prompt, known, report, folded)
+
+
+def _replace_all(
+    prompt: dict[str, Any], known: Known, report: MigrationReport, folded: dict[int | str, str]
+) -> None:
     for last in (False, True):
         for id_, node in prompt.items():
             name = node.get("class_type") if isinstance(node, dict) else None
@@ -31,7 +41,7 @@ def migrate_prompt(prompt: dict[str, Any], known: Known, report: MigrationReport
             except NotMigratable as reason:
                 report.left.append(Left(id_, name, str(reason)))
                 continue
-            folded |= {str(other): id_ for other in new.folded}
+            folded.update({str(other): id_ for other in new.folded})
             report.replaced.append(Replaced(id_, name, node["class_type"], new.notes))
         _drop(prompt, folded, known, report)
 

@@ -41,6 +41,18 @@ def _migrate_graph(
 ) -> Iterator[tuple[Any, Rule | None]]:
     """Replace the nodes of one graph; gives each one's id and rule, None for one that is gone."""
     folded: dict[int | str, str] = {}
+    before = list(report.left)
+    while True:
+        report.left = list(before)
+        found = list(_replace_all(path, graph, known, report, folded))
+        if not found:
+            return
+        yield from found  # again: a link that is gone now may have kept another node
+
+
+def _replace_all(
+    path: str, graph: Graph, known: Known, report: MigrationReport, folded: dict[int | str, str]
+) -> Iterator[tuple[Any, Rule | None]]:
     for last in (False, True):
         for node in graph.nodes:
             name = node.get("type")
@@ -55,7 +67,7 @@ def _migrate_graph(
             except NotMigratable as reason:
                 report.left.append(Left(_place(path, node), name, str(reason)))
                 continue
-            folded |= dict.fromkeys(new.folded, _place(path, node))
+            folded.update(dict.fromkeys(new.folded, _place(path, node)))
             report.replaced.append(Replaced(_place(path, node), name, node["type"], new.notes))
             yield node.get("id"), RULES[name]
         for node in _dropped(graph, folded, known):

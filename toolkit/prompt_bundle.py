@@ -49,7 +49,7 @@ def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "kee
     Nothing is saved unless every prompt of the file can be read, and have its name.
 
     Raises:
-        JsonFileError: no such file, not one of prompts, or a name that leads elsewhere; or a
+        JsonFileError: no such file, not one of prompts, a name that leads elsewhere or twice; or a
             damaged file in the library.
         PromptLibraryError: a name that differs from another only in case, or, unless `existing` is
             replace, another process has just saved a prompt of the name.
@@ -92,6 +92,8 @@ def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
             right = check_name(name)
         except PromptNameError as error:
             raise JsonFileError(path, str(error), "Correct the name in the file") from None
+        if right in prompts:  # in two forms of Unicode
+            raise JsonFileError(path, f"the prompt '{right}' twice", "Rename one of them")
         prompts[right] = prompt_from_json(path, entry if isinstance(entry, dict) else {})
     return prompts
 

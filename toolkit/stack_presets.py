@@ -112,13 +112,20 @@ class StackPresets:
 
         Raises:
             StackPresetError: it has no stacks, one of them is damaged, or a name that no stack can
-                have, or that differs from another's in case.
+                have, that differs from another's in case, or that is another's in Unicode NFC.
             JsonFileError: a file cannot be written.
         """
         entries = content.get(BUNDLE_FIELD) if isinstance(content, dict) else None
         if not isinstance(entries, dict):
             raise StackPresetError("This is not a file of exported stacks. Export them again.")
-        stacks = {name: _imported(name, rows) for name, rows in entries.items()}
+        stacks: dict[str, Rows] = {}
+        for given, value in entries.items():
+            name = self._path(given).stem
+            if name in stacks:
+                raise StackPresetError(
+                    f"The file has the stack '{name}' twice. Rename one of them."
+                )
+            stacks[name] = _imported(name, value)
         present = {name for name in stacks if self._path(name).exists()}
         chosen = [name for name in stacks if overwrite or name not in present]
         together = [*self._files(), *(self._path(name) for name in chosen)]

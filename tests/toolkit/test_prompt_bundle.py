@@ -55,6 +55,10 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
         ('{"vivace_prompts": []}', "not a file of exported prompts"),
         ('{"vivace_prompts": {"a": {"positive": "x"}, "b": 1}}', "needs a text 'positive'"),
         ('{"vivace_prompts": {"a": {"positive": "x"}, "../b": {}}}', "cannot name a prompt"),
+        (
+            '{"vivace_prompts": {"\\u00e9": {"positive": "x"}, "e\\u0301": {"positive": "y"}}}',
+            "the prompt '\u00e9' twice. Rename one",
+        ),
     ],
 )
 def test_bad_bundles_are_refused_whole(

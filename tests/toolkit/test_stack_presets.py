@@ -180,6 +180,7 @@ def test_stacks_come_from_another_machine_in_one_file(presets: StackPresets) -> 
         ({BUNDLE_FIELD: {"a": [], "b": [{"lora": 5}]}}, r"the stack 'b' .*rows\[0\]\.lora"),
         ({BUNDLE_FIELD: {"a": [], "../b": []}}, "cannot name a stack"),
         ({BUNDLE_FIELD: {"a": [], "A": []}}, "differs from 'a' only in case"),
+        ({BUNDLE_FIELD: {"\u00e9": [], "e\u0301": []}}, "the stack '\u00e9' twice"),
         ({BUNDLE_FIELD: {"a": [], "MINE": []}}, "differs from 'mine' only in case"),
     ],
 )
