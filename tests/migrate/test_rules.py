@@ -85,6 +85,21 @@ def test_an_input_of_no_account_is_cut_off_with_a_note() -> None:
     assert node(after, 1)["outputs"][0]["links"] == [1]
 
 
+@pytest.mark.parametrize("form", ["ui", "prompt"])
+def test_a_node_goes_once_the_link_that_kept_it_has_gone(form: str) -> None:
+    workflow, other = before(MANAGER, form), before("NunchakuQwenImageLoraStackV2", form)
+    if form == "ui":
+        workflow["links"] += [[9, 2, 2, 6, 1, "STRING"], [10, 1, 0, 6, 0, "MODEL"]]
+        sockets = [{"name": "model", "link": 10}, {"name": "cpu_offload", "link": 9}]
+        workflow["nodes"].append(node(other) | {"id": 6, "inputs": sockets, "outputs": []})
+    else:
+        workflow["6"] = other["2"]
+        workflow["6"]["inputs"]["cpu_offload"] = ["2", 2]
+    _, report = migrate_workflow(workflow)
+    assert [item.node for item in report.replaced] == ["6", "2"]
+    assert not report.left
+
+
 def test_bypass_and_a_video_file() -> None:
     workflow = before("QwenVL")
     values = node(workflow)["widgets_values"]
