@@ -7,7 +7,7 @@ errors come in several shapes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,27 +78,26 @@ class EventReader:
         self._rest = b""
         self._data: list[bytes] = []
 
-    def push(self, received: bytes) -> list[str]:
-        """Return the data of every event that is complete by now.
+    def push(self, received: bytes) -> Iterator[str]:
+        """Give the data of every event that is complete by now, each before the next is looked at.
 
         Raises:
             ProtocolError: an event without end, or one that is not UTF-8.
         """
         *lines, self._rest = (self._rest + received).split(b"\n")
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise ProtocolError(f"an event of over {MAX_EVENT_BYTES >> 20} MiB")
-        events: list[str] = []
         for raw in lines:
             line = raw.rstrip(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
                 try:
-                    events.append(b"\n".join(self._data).decode())
+                    event = b"\n".join(self._data).decode()
                 except UnicodeDecodeError:
                     raise ProtocolError("an event that is not UTF-8") from None
                 self._data = []
-        return events
+                yield event
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise ProtocolError(f"an event of over {MAX_EVENT_BYTES >> 20} MiB")
 
 
 class ReplyReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import threading
 import time
 
@@ -11,7 +12,6 @@ import pytest
 from vivace.vlm.openai_reply import Reply, Usage
 from vivace.vlm.openai_request import ChatRequest, Message
 from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_retry import RemoteSettings
 from vivace.vlm.thinking import Piece
 
 from .openai_server import (
@@ -25,7 +25,6 @@ from .openai_server import (
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 JPEG = b"\xff\xd8\xff" + b"pixels"
-FAST = RemoteSettings(first_delay=0.01, max_delay=0.02, read_timeout=5)
 
 
 def ask(text: str = "Hi", **fields: object) -> ChatRequest:
@@ -198,6 +197,19 @@ def test_a_stream_that_stays_open_behind_its_end_is_not_waited_for() -> None:
     with OpenAIServer(behave) as server:
         assert RemoteEngine(server.url, "tiny").generate(ask()).text == "Hello"
         assert server.disconnected.wait(5)
+
+
+def test_what_comes_behind_the_end_is_not_looked_at() -> None:
+    """Even where it comes in the same bytes."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", Connection="close")
+        events = [delta(content="Hello"), stop()]
+        lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+        exchange.raw(b"".join(lines) + b"data: [DONE]\n\ndata: \xff\n\n")
+
+    with OpenAIServer(behave) as server:
+        assert RemoteEngine(server.url, "tiny").generate(ask()).text == "Hello"
 
 
 def test_one_connection_serves_one_request_after_the_other() -> None:
