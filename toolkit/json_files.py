@@ -99,8 +99,8 @@ def write_objects(values: Mapping[Path, dict[str, Any]]) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    for temporary in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError):
+    with suppress(OSError):  # what was to be written is written
+        for temporary in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
             # The clock may have been set in between, either way.
             if abs(time.time() - temporary.stat().st_mtime) > ABANDONED_AFTER:
                 temporary.unlink()
