@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..lora.architecture import qwen_image
 from ..lora.file import LoraFile
+from ..lora.models import qwen_image
 from ..svdquant.reader import CheckpointFile
 from ..svdquant.save import write_converted
 from .harness import Result, Target, Timings, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..lora import architecture, examine, mapping, naming
+from ..lora import examine, mapping, models, naming
 from ..lora.branch import Branch
 from ..lora.cache import ByteLru
 from ..lora.compose import Composer
@@ -40,13 +40,15 @@ class Engine:
 def forget_mappings() -> None:
     """Forget how names were mapped, but keep the tables of module spellings."""
     mapping._map_key_set.cache_clear()
+    mapping.resolve_names.cache_clear()
 
 
 def forget_everything() -> None:
     """Forget all that `lora/` computed in this process: as the first LoRA finds it."""
     forget_mappings()
     naming.spellings.cache_clear()
-    architecture.qwen_image.cache_clear()
-    architecture.z_image.cache_clear()
-    examine._reports.clear()
+    models.qwen_image.cache_clear()
+    models.qwen_image_21.cache_clear()
+    models.z_image.cache_clear()
+    examine._seen.clear()
     CACHE.clear()

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from ..devkit.layout import OUT
-from ..lora.architecture import Architecture, qwen_image, z_image
+from ..lora.architecture import Architecture
+from ..lora.models import qwen_image, z_image
 
 _QWEN = (
     *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ..lora.architecture import standard
 from ..lora.mapping import map_keys
+from ..lora.models import standard
 from .contender import forget_everything, forget_mappings
 from .files import Kind
 from .harness import Result, Target, Timings, spread

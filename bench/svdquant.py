@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..lora.architecture import Architecture, qwen_image
+from ..lora.architecture import Architecture
 from ..lora.compose import Composer
 from ..lora.loader import Lora, load_lora
+from ..lora.models import qwen_image
 from ..lora.stack import LoraStack
 from ..wrappers.column_targets import column_targets
 from ..wrappers.columns import Columns, Wanted

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .architecture import Architecture, qwen_image, z_image
+    from .architecture import Architecture
     from .branch import Branch
     from .compose import Composer
     from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .examine import inspect
     from .info import LoraInfo, lora_info
     from .loader import Entry, Lora, load_lora
+    from .models import qwen_image, z_image
     from .report import Report, markdown
     from .stack import LoraStack
 
@@ -46,8 +47,8 @@ _HOMES = {
     "load_lora": "loader",
     "lora_info": "info",
     "markdown": "report",
-    "qwen_image": "architecture",
-    "z_image": "architecture",
+    "qwen_image": "models",
+    "z_image": "models",
 }
 
 __all__ = [

@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from .delta import Delta
-from .dora import Apply, ResolvedDora
+from .relative import Apply, Relative
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
     """A change of rows ``start:stop`` that is not part of the low-rank factors."""
 
-    delta: Delta | ResolvedDora
+    delta: Delta | Relative
     start: int
     stop: int
 
@@ -55,10 +55,10 @@ class Branch:
     def apply(self, x: Tensor, linear: Apply | None = None) -> Tensor:
         """Return what to add to the module's output for input ``x [..., in]``.
 
-        `linear` computes ``x @ W.T`` and is needed for DoRA only.
+        `linear` computes ``x @ W.T`` and is needed for changes that depend on the weight (DoRA).
 
         Raises:
-            ValueError: there is DoRA in the stack, and no `linear`.
+            ValueError: a change depends on the weight, and there is no `linear`.
         """
         if self.A is not None and self.B is not None and self.s is not None:
             inner = functional.linear(x, self.A.to(x.dtype)) * self.s.to(x.dtype)
@@ -70,7 +70,7 @@ class Branch:
             if isinstance(term.delta, Delta):
                 result[..., rows] += term.delta.apply(x)
             elif linear is None:
-                raise ValueError(f"{self.target}: DoRA needs the product with the base weight")
+                raise ValueError(f"{self.target}: a change needs the product with the base weight")
             else:
                 base = _rows_of(linear, rows)
                 result[..., rows] += term.delta.apply(x, base)
@@ -80,7 +80,7 @@ class Branch:
         """Return the change of the weight multiplied out, without the bias.
 
         Raises:
-            ValueError: there is DoRA in the stack, and no base `weight`.
+            ValueError: a change depends on the weight, and there is no base `weight`.
         """
         device = next((t.device for t in (self.A, self.bias) if t is not None), None)
         if self.A is not None and self.B is not None and self.s is not None:
@@ -92,7 +92,7 @@ class Branch:
             if isinstance(term.delta, Delta):
                 change = term.delta.matrix(dtype)
             elif weight is None:
-                raise ValueError(f"{self.target}: DoRA needs the base weight")
+                raise ValueError(f"{self.target}: a change needs the base weight")
             else:
                 change = term.delta.matrix(weight[rows], dtype)
             result[rows] += change.to(result.device)

@@ -11,10 +11,11 @@ from torch import Tensor
 from .architecture import Architecture
 from .branch import Branch, Term
 from .delta import Delta, LowRank
-from .dora import Dora, Norm, ResolvedDora
+from .dora import Dora, Norm
 from .fusion import Placed, fuse
-from .loader import Entry, Lora
-from .stack import LoraKey, LoraStack
+from .loader import Entry, Lora, LoraKey
+from .relative import Relative
+from .stack import LoraStack
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running
 # them in their own factored form costs less time and memory.
@@ -181,7 +182,7 @@ class Composer:
         fused = fuse(low, shape[0]).to(self._device, self._dtype) if low else None
         return _Segment(fused, tuple(terms), bias)
 
-    def _resolved(self, target: str, entry: Entry, start: int, stop: int) -> Delta | ResolvedDora:
+    def _resolved(self, target: str, entry: Entry, start: int, stop: int) -> Delta | Relative:
         if not isinstance(entry.delta, Dora):
             return entry.delta
         if self._weights is None:

@@ -35,6 +35,13 @@ def _bytes(value: Any) -> int:
     return sum(_bytes(item) for item in value) if isinstance(value, tuple) else 0
 
 
+def _device(value: Any) -> torch.device:
+    """Of the first tensor of a delta, or of a tuple of them."""
+    while not isinstance(value, Tensor):
+        value = value[0] if isinstance(value, tuple) else getattr(value, fields(value)[0].name)
+    return value.device
+
+
 @dataclass(frozen=True, eq=False)
 class Delta(ABC):
     """Common operations. Subclasses are immutable; methods return new deltas sharing tensors."""
@@ -71,6 +78,11 @@ class Delta(ABC):
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
         return sum(_bytes(getattr(self, item.name)) for item in fields(self))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return _device(self)
 
     def to(
         self: D, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .delta import Delta
+from .relative import Apply, Relative
 
-Apply = Callable[[Tensor], Tensor]
 Norm = Literal["merged", "base"]
 
 
@@ -84,7 +83,7 @@ class Dora:
 
 
 @dataclass(frozen=True, eq=False)
-class ResolvedDora:
+class ResolvedDora(Relative):
     """A DoRA change whose `gain` is known: ``D' = strength * (gain * (W + D) - W)``.
 
     Only the gain is kept (``[out, 1]`` or ``[1, in]``), not the weight.
@@ -95,19 +94,18 @@ class ResolvedDora:
     strength: float = 1.0
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors held."""
-        return self.inner.nbytes + self.gain.nbytes
-
-    def scaled(self, strength: float) -> ResolvedDora:
-        """Return the change times `strength`."""
-        return replace(self, strength=self.strength * strength)
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> ResolvedDora:
         """Return the delta moved, its inner delta also converted; the gain keeps its dtype."""
         return replace(self, inner=self.inner.to(device, dtype), gain=self.gain.to(device=device))
+
+    def rows(self, start: int, stop: int) -> ResolvedDora:
+        gain = self.gain if self.gain.shape[0] == 1 else self.gain[start:stop]
+        return replace(self, inner=self.inner.rows(start, stop), gain=gain)
 
     def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the change multiplied out, given the same base weight."""

@@ -28,3 +28,7 @@ class LoraFormatError(LoraError):
 
 class LoraModelError(LoraError):
     """The file is readable but holds nothing for a supported model."""
+
+
+class Unusable(ValueError):  # noqa: N818  (a verdict on one module, caught by its caller)
+    """A module's tensors cannot be applied; the message says why."""

@@ -4,37 +4,71 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
-from .architecture import Architecture, standard
+from .adapter_config import AdapterConfig, config_beside, read_config
+from .architecture import Architecture
+from .evidence import judge, labels_of
 from .file import LoraFile, Stamp, stamp
-from .lookalike import recognize
-from .mapping import IGNORED, MAPPED, UNMATCHED, KeyEntry, KeyMap, map_keys
-from .plan import Fault, ModulePlan, plan_file
+from .header import TensorInfo
+from .mapping import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, KeyMap, map_keys, resolve_names
+from .models import standard
+from .plan import ModulePlan, Plans, plan_file
 from .report import Report
+from .stated import contradictions
+
+
+class Identity(NamedTuple):
+    """What a LoRA's content depends on: the file, and the configuration beside it, if any."""
+
+    file: Stamp
+    config: Stamp | None = None
+
+
+def identity(path: str | os.PathLike[str]) -> Identity:
+    """Return the identity of a LoRA file.
+
+    Raises:
+        LoraFileError: it is missing, cannot be accessed, or is no regular file.
+    """
+    content = stamp(path)
+    beside = config_beside(Path(path))
+    try:
+        return Identity(content, None if beside is None else Stamp.of(beside.stat()))
+    except OSError:  # gone since
+        return Identity(content)
 
 
 @dataclass(frozen=True)
 class Examination:
-    """The mapping of a file, the adapters to build, and the report so far."""
+    """The mapping of a file, the adapters to build, what is said of scales, and the report."""
 
     keys: KeyMap
-    plans: tuple[ModulePlan, ...]
+    plans: Plans
+    config: AdapterConfig
     report: Report
 
 
 def examine(file: LoraFile, architectures: tuple[Architecture, ...]) -> Examination:
-    """Map and check an open file by its header."""
+    """Map and check an open file by its header, and by the configuration beside it."""
     header = file.header
-    keys = map_keys(header.tensors, architectures)
-    refusal = recognize(keys, header.tensors, header.metadata)
+    config = read_config(file.path, header.metadata)
+    names = resolve_names(frozenset(header.tensors), architectures)
+    verdict = judge(names, header.tensors, labels_of(header.metadata, config), architectures)
+    keys = map_keys(header.tensors, architectures, verdict.architecture)
+    refusal = verdict.refusal or config.refusal
     if refusal is not None:
         entries = tuple(_refused(keys.entries[name], refusal) for name in header.tensors)
         report = Report(str(file.path), None, refusal, entries, modules_total=keys.modules)
-        return Examination(keys, (), report)
-    plans, faults = plan_file(keys, header.tensors)
-    return Examination(keys, tuple(plans), _report(file, keys, plans, faults))
+        return Examination(keys, Plans((), ()), config, report)
+    plans = plan_file(keys, header.tensors)
+    report = _report(file, keys, plans)
+    notes = (*verdict.notes, *config.notes, *contradictions(header, plans, config))
+    return Examination(keys, plans, config, replace(report, notes=notes))
 
 
 def _refused(entry: KeyEntry, reason: str) -> KeyEntry:
@@ -43,34 +77,64 @@ def _refused(entry: KeyEntry, reason: str) -> KeyEntry:
     return KeyEntry(entry.key, None, None, "other", UNMATCHED, reason)
 
 
-def _report(file: LoraFile, keys: KeyMap, plans: list[ModulePlan], faults: list[Fault]) -> Report:
+def _report(file: LoraFile, keys: KeyMap, plans: Plans) -> Report:
     infos = file.header.tensors
-    entries = tuple(keys.entries[name] for name in infos)
+    entries = tuple(settled(keys.entries[name], plans.refused) for name in infos)
     if keys.architecture is None:
         reasons = {entry.reason for entry in entries if entry.status != MAPPED}
         only = reasons.pop() if len(reasons) == 1 else "no module of a supported model in it"
         return Report(str(file.path), None, only, entries, modules_total=keys.modules)
-    used = {key for plan in plans for key in plan.keys.values()}
-    ranks = [plan.rank for plan in plans if plan.rank is not None]
+    ranks = [plan.rank for plan in plans.plans if plan.rank is not None]
     return Report(
         file=str(file.path),
         architecture=keys.architecture.name,
         refusal=None,
         keys=entries,
-        faults=tuple(faults),
-        formats=tuple(sorted({_format(plan) for plan in plans})),
+        faults=plans.faults,
+        formats=tuple(sorted({_format(plan) for plan in plans.plans})),
         ranks=(min(ranks), max(ranks)) if ranks else None,
-        modules_matched=len({(plan.target.module, plan.target.part) for plan in plans}),
+        modules_matched=len({(group.target.module, group.target.part) for group in plans.groups}),
         modules_total=keys.modules,
-        nbytes=sum(infos[key].end - infos[key].begin for key in used),
+        nbytes=applied_bytes(plans.plans, infos),
     )
 
 
-_FORMATS = {"lora": "LoRA", "loha": "LoHa", "lokr": "LoKr", "diff": "diff", "bias": "bias"}
+def applied_bytes(plans: tuple[ModulePlan, ...], infos: Mapping[str, TensorInfo]) -> int:
+    """Return the bytes of the tensors that these adapters are built from."""
+    used = {key for plan in plans for key in plan.keys.values()}
+    return sum(infos[key].end - infos[key].begin for key in used)
+
+
+def settled(entry: KeyEntry, refused: Mapping[str, str], status: str = REFUSED) -> KeyEntry:
+    """Return the fate of a name, given the reasons of those that are not applied."""
+    reason = refused.get(entry.key)
+    return entry if reason is None else entry._replace(status=status, reason=reason)
+
+
+_FORMATS = {
+    "bias": "bias",
+    "diff": "diff",
+    "glora": "GLoRA",
+    "ia3": "IA3",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "lora": "LoRA",
+    "numbered": "LoRA",
+    "oft": "OFT",
+    "peft_ia3": "IA3",
+}
 
 
 def _format(plan: ModulePlan) -> str:
     return ("DoRA " if plan.dora else "") + _FORMATS[plan.family]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in a file before: the report, and the metadata of its header."""
+
+    report: Report
+    metadata: Mapping[str, str]
 
 
 def inspect(
@@ -83,34 +147,41 @@ def inspect(
     Raises:
         LoraError: the file cannot be read or is not valid.
     """
+    return replace(look(path, architectures).report, file=os.fspath(path))
+
+
+def look(
+    path: str | os.PathLike[str], architectures: tuple[Architecture, ...] | None = None
+) -> Seen:
+    """Return what is in a file, by its header; see `inspect`."""
     known = architectures or standard()
-    content = stamp(path)
-    report = _reports.get(_identity(path, content, known))
-    if report is not None:
-        return replace(report, file=os.fspath(path))
+    content = identity(path)
+    seen = _seen.get(_key(path, content, known))
+    if seen is not None:
+        return seen
     with LoraFile(path) as file:
-        report = examine(file, known).report
-        file.check_unchanged(content)
-    remember(path, content, known, report)
-    return report
+        seen = Seen(examine(file, known).report, file.header.metadata)
+        file.check_unchanged(content.file)
+    remember(path, content, known, seen)
+    return seen
 
 
-_REMEMBERED = 32
-_reports: OrderedDict[tuple[str, Stamp, tuple[Architecture, ...]], Report] = OrderedDict()
+_REMEMBERED = 64
+_seen: OrderedDict[tuple[str, Identity, tuple[Architecture, ...]], Seen] = OrderedDict()
 _lock = Lock()
 
 
 def remember(
-    path: str | os.PathLike[str], content: Stamp, known: tuple[Architecture, ...], report: Report
+    path: str | os.PathLike[str], content: Identity, known: tuple[Architecture, ...], seen: Seen
 ) -> None:
-    """Keep a report for later inspections of the same file; only the latest few are kept."""
+    """Keep what was found for later looks at the same file; only the latest few are kept."""
     with _lock:
-        _reports[_identity(path, content, known)] = report
-        while len(_reports) > _REMEMBERED:
-            _reports.popitem(last=False)
+        _seen[_key(path, content, known)] = seen
+        while len(_seen) > _REMEMBERED:
+            _seen.popitem(last=False)
 
 
-def _identity(
-    path: str | os.PathLike[str], content: Stamp, known: tuple[Architecture, ...]
-) -> tuple[str, Stamp, tuple[Architecture, ...]]:
+def _key(
+    path: str | os.PathLike[str], content: Identity, known: tuple[Architecture, ...]
+) -> tuple[str, Identity, tuple[Architecture, ...]]:
     return os.path.abspath(path), content, known  # noqa: PTH100  (resolve would follow links)

@@ -32,10 +32,21 @@ _DOWNLOAD_AGAIN = "Download the file again"
 
 
 class Stamp(NamedTuple):
-    """Identity of a file's content as far as the file system tells: size and mtime_ns."""
+    """Identity of a file's content as far as the file system tells.
+
+    Tools can set the modification time back, but not the time of the last change of the inode, nor
+    can a file that replaces another have its inode number.
+    """
 
     size: int
     mtime_ns: int
+    inode: int = 0
+    ctime_ns: int = 0
+
+    @staticmethod
+    def of(status: os.stat_result) -> Stamp:
+        """Return the stamp of a status."""
+        return Stamp(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)
 
 
 def stamp(path: str | os.PathLike[str]) -> Stamp:
@@ -55,7 +66,7 @@ def stamp(path: str | os.PathLike[str]) -> Stamp:
         raise LoraFileError(path, "is a folder, not a file", "Choose a LoRA file inside it")
     if not stat.S_ISREG(status.st_mode):
         raise LoraFileError(path, "is not a regular file", "Choose a .safetensors file")
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return Stamp.of(status)
 
 
 class LoraFile:
@@ -63,7 +74,7 @@ class LoraFile:
 
     Attributes:
         header: names, dtypes, shapes and metadata, fully checked.
-        stamp: size and mtime_ns at the time of opening.
+        stamp: identity of the content at the time of opening.
         opens, tensors_read, bytes_read: what was done to the file; header bytes are not counted.
 
     Raises:

@@ -12,10 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .architecture import standard
-from .examine import examine
-from .file import LoraFile, Stamp, stamp
-from .metadata import header_scale, json_object, number
+from .adapter_config import json_object, number, read_config
+from .examine import Identity, identity, look
+from .models import standard
 from .report import Report, printable
 from .sidecars import Facts, Stamps, plain, read_facts, stamps, unique
 
@@ -40,6 +39,7 @@ class LoraInfo:
         tags: training tags and how often each was used, the most frequent first.
         size: of the file, in bytes.
         problems: why the file cannot be applied, and which sidecar files are ignored.
+        warnings: which modules cannot be applied, and what in the header contradicts the tensors.
     """
 
     name: str
@@ -57,11 +57,14 @@ class LoraInfo:
     notes: str | None
     size: int
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values; tags are pairs of word and count."""
         lists = {"tags": [list(pair) for pair in self.tags]}
-        lists |= {name: list(getattr(self, name)) for name in ("trigger_words", "problems")}
+        lists |= {
+            name: list(getattr(self, name)) for name in ("trigger_words", "problems", "warnings")
+        }
         return {**asdict(self), **lists}
 
 
@@ -72,15 +75,13 @@ def lora_info(path: str | os.PathLike[str]) -> LoraInfo:
         LoraError: the LoRA file itself cannot be read or is not valid.
     """
     lora = Path(path).absolute()
-    return _info(lora, stamp(lora), stamps(lora))
+    return _info(lora, identity(lora), stamps(lora))
 
 
 @lru_cache(maxsize=256)
-def _info(path: Path, content: Stamp, beside: Stamps) -> LoraInfo:
-    with LoraFile(path) as file:
-        metadata = file.header.metadata
-        report = examine(file, standard()).report
-        file.check_unchanged(content)
+def _info(path: Path, content: Identity, beside: Stamps) -> LoraInfo:
+    seen = look(path)
+    metadata, report = seen.metadata, seen.report
     facts, problems = read_facts(path, beside)
     facts.append(_header_facts(metadata))
     tags = training_tags(metadata)
@@ -95,14 +96,15 @@ def _info(path: Path, content: Stamp, beside: Stamps) -> LoraInfo:
         format=" + ".join(report.formats) or None,
         rank=highest,
         rank_lowest=lowest or highest,
-        alpha=_alpha(metadata),
+        alpha=_alpha(path, metadata),
         modules=report.modules_matched,
         modules_total=report.modules_total,
         trigger_words=unique(w for f in facts for w in f.trigger_words) or _most_frequent(tags),
         tags=tags[:MAX_TAGS],
         notes=_first(facts, "notes") or _first(facts, "description"),
-        size=content.size,
+        size=content.file.size,
         problems=tuple(map(printable, problems)),
+        warnings=tuple(map(printable, _warnings(report))),
     )
 
 
@@ -148,8 +150,20 @@ def _title(report: Report) -> str | None:
     return titles.get(report.architecture or "")
 
 
-def _alpha(metadata: Mapping[str, str]) -> float | None:
-    stated = header_scale(metadata).alpha
+def _warnings(report: Report) -> list[str]:
+    """A sentence for each note, and one for all modules that cannot be applied."""
+    found = [f"{note[0].upper()}{note[1:]}." for note in report.notes]
+    if report.faults:
+        first = report.faults[0]
+        found.append(
+            f"{len(report.faults)} of {report.modules_total} modules are not applied, the first is"
+            f" {first.module}: {first.reason}."
+        )
+    return found
+
+
+def _alpha(path: Path, metadata: Mapping[str, str]) -> float | None:
+    stated = read_config(path, metadata).alpha
     return number(metadata.get("ss_network_alpha")) if stated is None else stated
 
 

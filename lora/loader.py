@@ -12,18 +12,35 @@ from time import perf_counter
 import torch
 
 from .adapters import build, non_finite
-from .architecture import Architecture, standard
+from .architecture import Architecture
 from .cache import ByteLru
 from .delta import Delta
 from .dora import Dora
-from .errors import LoraModelError
-from .examine import Examination, examine, remember
-from .file import LoraFile, Stamp, stamp
-from .metadata import header_scale
-from .plan import Fault, ModulePlan, Unusable
+from .errors import LoraModelError, Unusable
+from .examine import (
+    Examination,
+    Identity,
+    Seen,
+    applied_bytes,
+    examine,
+    identity,
+    remember,
+    settled,
+)
+from .file import LoraFile
+from .header import TensorInfo
+from .mapping import IGNORED
+from .models import standard
+from .plan import Fault, GroupPlan, ModulePlan
+from .relative import Relative
 from .report import Report
+from .rivals import Rival, settle
+from .text_encoder import keep_text_encoder, text_encoder_names
 
 logger = logging.getLogger(__name__)
+
+# What identifies the content of a loaded file: its path, and its identity.
+LoraKey = tuple[str, Identity]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +55,18 @@ class Entry:
     parameter: str
     start: int
     stop: int
-    delta: Delta | Dora
+    delta: Delta | Dora | Relative
 
 
 @dataclass(frozen=True, eq=False)
 class Lora:
     """A loaded file. `deltas` maps canonical module paths to what changes there.
 
-    `key` identifies the content (path, size, mtime_ns); `seconds` is how long loading took.
+    `key` identifies the content; `seconds` is how long loading took.
     """
 
     path: Path
-    key: tuple[str, int, int]
+    key: LoraKey
     architecture: Architecture
     deltas: Mapping[str, tuple[Entry, ...]] = field(repr=False)
     report: Report = field(repr=False)
@@ -65,11 +82,13 @@ def load_lora(
     device: str | torch.device = "cpu",
     architectures: tuple[Architecture, ...] | None = None,
     cache: ByteLru[Lora] = CACHE,
+    text_encoder: bool = False,
 ) -> Lora:
     """Load a LoRA file to `device`, or return it from the cache if the file has not changed.
 
     Modules that cannot be applied are dropped and listed in the report. `architectures` are the
-    models to recognize, the published ones unless given.
+    models to recognize, the published ones unless given. With `text_encoder`, what the file has for
+    a text encoder is read along, for `text_encoder.read_text_encoder`.
 
     Raises:
         LoraFileError: the file cannot be read, or changed meanwhile.
@@ -79,70 +98,136 @@ def load_lora(
     known = architectures or standard()
     full = Path(os.path.abspath(path))  # noqa: PTH100  (Path.resolve would follow links)
     place = torch.device(device)
-
-    content = stamp(full)
+    content = identity(full)
 
     def load() -> Lora:
-        return _load(full, content, place, known)
+        return _load(full, content, place, known, text_encoder)
 
     return cache.get_or_load((str(full), content, str(place), known), load)
 
 
 def _load(
-    path: Path, content: Stamp, device: torch.device, known: tuple[Architecture, ...]
+    path: Path,
+    content: Identity,
+    device: torch.device,
+    known: tuple[Architecture, ...],
+    text_encoder: bool,
 ) -> Lora:
     started = perf_counter()
     with LoraFile(path) as file:
         found = examine(file, known)
+        metadata = file.header.metadata
         architecture = found.keys.architecture
         if found.report.refusal is not None or architecture is None:
+            remember(path, content, known, Seen(found.report, metadata))
             raise LoraModelError(path, found.report.refusal or "", "Choose a LoRA for this model")
-        names = {key for plan in found.plans for key in plan.keys.values()}
-        alphas = {plan.keys["alpha"] for plan in found.plans if "alpha" in plan.keys}
-        tensors = file.read(names, device, on_host=alphas)
-        file.check_unchanged(content)
-    entries, faults = _build_all(found, architecture, tensors, file)
-    report = _final_report(found, faults)
-    remember(path, content, known, report)
-    if not entries:
+        plans = found.plans.plans
+        names = {key for plan in plans for key in plan.keys.values()}
+        small = {plan.keys[role] for plan in plans for role in _ON_HOST & plan.keys.keys()}
+        tensors = file.read(names, device, on_host=small)
+        if text_encoder:
+            keep_text_encoder(path, content, file, text_encoder_names(found.report))
+        file.check_unchanged(content.file)
+    built = _Built(found, architecture, tensors)
+    report = built.report(file.header.tensors)
+    remember(path, content, known, Seen(report, metadata))
+    if not built.entries:
         raise LoraModelError(path, _nothing_left(report), "Use another version of this LoRA")
     deltas: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for entry in built.entries:
         deltas.setdefault(entry.module, []).append(entry)
     lora = Lora(
         path,
-        (str(path), content.size, content.mtime_ns),
+        (str(path), content),
         architecture,
         {module: tuple(items) for module, items in deltas.items()},
         report,
-        sum(entry.delta.nbytes for entry in entries),
+        sum(entry.delta.nbytes for entry in built.entries),
         perf_counter() - started,
     )
     logger.debug("%s; read in %.0f ms", report.line(), lora.seconds * 1000)
     return lora
 
 
-def _build_all(
-    found: Examination,
-    architecture: Architecture,
-    tensors: dict[str, torch.Tensor],
-    file: LoraFile,
-) -> tuple[list[Entry], list[Fault]]:
-    header = header_scale(file.header.metadata)
-    bad = non_finite(tensors)
-    entries: list[Entry] = []
-    faults: list[Fault] = []
-    for plan in found.plans:
+# Scalars, which would cost a synchronization each if they were read back from a device.
+_ON_HOST = {"alpha", "scaling", "on_input"}
+
+
+class _Built:
+    """The changes that a file makes, and what came to light when they were built.
+
+    Attributes:
+        entries: what is applied.
+        faults: modules that are not, beside those that the header told of.
+        refused, repeated: why tensors are not applied, by name; `repeated` are those that say the
+            same as others.
+    """
+
+    def __init__(
+        self, found: Examination, architecture: Architecture, tensors: dict[str, torch.Tensor]
+    ) -> None:
+        self.entries: list[Entry] = []
+        self.faults: list[Fault] = []
+        self.refused: dict[str, str] = {}
+        self.repeated: dict[str, str] = {}
+        self._found = found
+        self._architecture = architecture
+        self._tensors = tensors
+        self._bad = non_finite(tensors)
+        self._groups: list[GroupPlan] = []
+        rivals = {id(group) for together in found.plans.rivals for group in together}
+        for group in found.plans.groups:
+            if id(group) not in rivals:
+                self._add((group,))
+        for together in found.plans.rivals:
+            self._add(together)
+
+    def _add(self, groups: tuple[GroupPlan, ...]) -> None:
+        """Build groups that cover the same rows, all of them or none."""
         try:
-            if wrong := bad.intersection(plan.keys.values()):
-                raise Unusable(f"{min(wrong)} holds NaN or infinity")
-            entries += _place(plan, build(plan, tensors, header), architecture)
+            built = [Rival(group.stem, tuple(self._entries(group))) for group in groups]
+            kept, dropped = (built, []) if len(built) == 1 else settle(built)
         except Unusable as error:
-            faults.append(Fault(plan.target.module, plan.target.part, str(error)))
-    return entries, faults
+            for group in groups:
+                self.faults.append(Fault(group.target.module, group.target.part, str(error)))
+                self.refused.update(dict.fromkeys(group.keys, str(error)))
+            return
+        by_rival = dict(zip(map(id, built), groups, strict=True))
+        for rival, reason in dropped:
+            self.repeated.update(dict.fromkeys(by_rival[id(rival)].keys, reason))
+        for rival in kept:
+            self.entries += rival.entries
+            self._groups.append(by_rival[id(rival)])
+
+    def _entries(self, group: GroupPlan) -> list[Entry]:
+        found: list[Entry] = []
+        for plan in group.plans:
+            if wrong := self._bad.intersection(plan.keys.values()):
+                raise Unusable(f"{min(wrong)} holds NaN or infinity")
+            delta = build(plan, self._tensors, self._found.config)
+            found += _place(plan, delta, self._architecture)
+        return found
+
+    def report(self, infos: Mapping[str, TensorInfo]) -> Report:
+        """The report of the header, with what was found since."""
+        known = self._found.report
+        if not self.faults and not self.repeated:
+            return known
+        keys = (settled(entry, self.refused) for entry in known.keys)
+        keys = tuple(settled(entry, self.repeated, IGNORED) for entry in keys)
+        plans = tuple(plan for group in self._groups for plan in group.plans)
+        return replace(
+            known,
+            keys=keys,
+            faults=(*known.faults, *self.faults),
+            modules_matched=len({(g.target.module, g.target.part) for g in self._groups}),
+            nbytes=applied_bytes(plans, infos),
+        )
 
 
-def _place(plan: ModulePlan, delta: Delta | Dora, architecture: Architecture) -> list[Entry]:
+def _place(
+    plan: ModulePlan, delta: Delta | Dora | Relative, architecture: Architecture
+) -> list[Entry]:
     """Cut a delta into canonical modules (a fused ``w13`` into w3 and w1, say)."""
     target = plan.target
     if target.module in architecture.modules:
@@ -161,18 +246,6 @@ def _place(plan: ModulePlan, delta: Delta | Dora, architecture: Architecture) ->
         ]
     except ValueError as error:
         raise Unusable(str(error)) from None
-
-
-def _final_report(found: Examination, faults: list[Fault]) -> Report:
-    if not faults:
-        return found.report
-    failed = {(fault.module, fault.part) for fault in faults}
-    planned = {(plan.target.module, plan.target.part) for plan in found.plans}
-    return replace(
-        found.report,
-        faults=(*found.report.faults, *faults),
-        modules_matched=len(planned - failed),
-    )
 
 
 def _nothing_left(report: Report) -> str:

@@ -1,34 +1,27 @@
-"""What every tensor name of a file means: mapped, ignored with a reason, or unmatched."""
+"""What every tensor name of a file means: mapped, refused or ignored (and why), or unmatched."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
 from .architecture import Architecture, Target
-from .naming import (
-    REFUSED,
-    Owner,
-    Suffix,
-    find,
-    ignored_stem,
-    public_role,
-    refusal,
-    spellings,
-    split_suffix,
-)
+from .naming import Owners, find, find_inside, ignored_stem, spellings
+from .suffixes import Suffix, public_role, split_suffix
 
-MAPPED, IGNORED, UNMATCHED = "mapped", "ignored", "unmatched"
+MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"
+_NO_MODULE = "no supported model has this module"
 
 
 class KeyEntry(NamedTuple):
     """The fate of one tensor name.
 
     `part` names the rows of a fused module (``q``, ``k``, ``v``); `status` is ``mapped``,
-    ``ignored`` or ``unmatched``; `reason` says why a name is not mapped.
+    ``refused`` (the module is not applied), ``ignored`` (no part of the diffusion model) or
+    ``unmatched``; `reason` says why a name is not mapped.
     """
 
     key: str
@@ -39,180 +32,192 @@ class KeyEntry(NamedTuple):
     reason: str | None
 
 
+class Claim(NamedTuple):
+    """A tensor name, split; the role is None where what follows the module is not known."""
+
+    key: str
+    suffix: Suffix
+
+
+class Stem(NamedTuple):
+    """A module as the file spells it, the models that have it, and its tensors in the file."""
+
+    name: str
+    owners: Owners
+    claims: Sequence[Claim]
+
+    def target(self, architecture: Architecture) -> Target | None:
+        """Return what the stem means in an architecture, None if that has no such module."""
+        for owner in self.owners:
+            if owner.architecture is architecture:
+                return owner.target
+        return None
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of a file say by themselves. Shared by files with the same names.
+
+    `stems` are the modules that some supported model has; `foreign` tells why every other tensor
+    name is not one of them, and `strange` lists those stems of which no reason is known.
+    """
+
+    stems: tuple[Stem, ...]
+    foreign: Mapping[str, KeyEntry]
+    strange: tuple[str, ...]
+
+
 @dataclass
 class Group:
-    """The tensors of one target: internal role -> tensor name; `stem` is the trainer's spelling."""
+    """The tensors of one target in one spelling and adapter slot.
+
+    `roles` maps the role to the tensor name. `unknown` are tensors of the module whose role is not
+    known, `doubled` those whose role another tensor of the group has.
+    """
 
     target: Target
     stem: str
     roles: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[str]:
+        """Every tensor name of the group."""
+        return [*self.roles.values(), *self.unknown, *self.doubled]
 
 
 @dataclass(frozen=True)
 class KeyMap:
     """The mapping of a whole file. Shared by every file with the same names: never change it.
 
-    `groups` are the modules with something to apply; `modules` counts every module (or part of
-    one) that the file addresses, known or not, except knowingly ignored ones such as encoders.
+    `groups` are the modules with something to apply: a module that the file gives in several
+    spellings or slots has a group for each. `modules` counts every module (or part of one) that
+    the file addresses, known or not, except knowingly ignored ones such as encoders.
     """
 
     architecture: Architecture | None
     entries: Mapping[str, KeyEntry]
     groups: tuple[Group, ...]
     modules: int
+    strange: tuple[str, ...] = ()
 
 
-def map_keys(keys: Iterable[str], architectures: tuple[Architecture, ...]) -> KeyMap:
+def map_keys(
+    keys: Iterable[str],
+    architectures: tuple[Architecture, ...],
+    chosen: Architecture | None = None,
+) -> KeyMap:
     """Map a file's tensor names; memoized by the set of names.
 
-    The architecture is the one that knows most of the names. A module given twice (under two
-    prefixes or adapter slots, or both fused and split) is applied once; the rest is ignored.
+    The architecture is `chosen`, or the one that knows most of the names.
     """
-    return _map_key_set(frozenset(keys), architectures)
-
-
-class _Claim(NamedTuple):
-    key: str
-    suffix: Suffix
+    found = frozenset(keys)
+    return _map_key_set(found, architectures, chosen)
 
 
 @lru_cache(maxsize=32)
-def _map_key_set(keys: frozenset[str], architectures: tuple[Architecture, ...]) -> KeyMap:
-    owned, entries, unknown = _resolve(keys, spellings(architectures))
-    counts: Counter[Architecture] = Counter()
-    for (owner, _), claims in owned:
-        counts[owner] += len(claims)
-    best = max(counts, key=lambda item: (counts[item], item.name)) if counts else None
-    groups: dict[Target, list[_Claim]] = {}
-    for (owner, target), claims in owned:
-        if owner is best:
-            groups.setdefault(target, []).extend(claims)
-            continue
-        reason = f"a module of {owner.title}, but the file is for {best.title if best else '?'}"
-        for key, _ in claims:
-            entries[key] = KeyEntry(key, None, None, "other", UNMATCHED, reason)
-        unknown += 1
-    kept = [_settle(target, claims, entries) for target, claims in groups.items()]
-    by_name = {(group.target.module, group.target.part): group for group in kept if group.roles}
-    _drop_overlaps(by_name, entries)
-    return KeyMap(best, entries, tuple(by_name.values()), len(groups) + unknown)
-
-
-def _resolve(
-    keys: frozenset[str], table: dict[str, Owner]
-) -> tuple[list[tuple[Owner, list[_Claim]]], dict[str, KeyEntry], int]:
-    """Look every stem up; return the known ones, the fate of other names, and unknown stems."""
-    stems: dict[str, list[_Claim]] = {}
-    entries: dict[str, KeyEntry] = {}
-    unknown = 0
+def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...]) -> Names:
+    """Look every name up in the tables of all architectures."""
+    table = spellings(architectures)
+    split: dict[str, list[Claim]] = {}
+    unsplit: list[str] = []
     for key in sorted(keys):
         suffix = split_suffix(key)
-        if suffix is not None:
-            stems.setdefault(suffix.stem, []).append(_Claim(key, suffix))
-            continue
-        reason = ignored_stem(key)
-        status = UNMATCHED if reason is None else IGNORED
-        unknown += reason is None
-        entries[key] = KeyEntry(key, None, None, "other", status, reason or "unknown suffix")
-    owned: list[tuple[Owner, list[_Claim]]] = []
-    for stem, claims in stems.items():
-        owner = find(stem, table)
-        if owner is not None:
-            owned.append((owner, claims))
-            continue
-        reason = ignored_stem(stem)
-        status = UNMATCHED if reason is None else IGNORED
-        unknown += reason is None
-        for key, _ in claims:
-            why = reason or "no supported model has this module"
-            entries[key] = KeyEntry(key, None, None, "other", status, why)
-    return owned, entries, unknown
-
-
-def _settle(target: Target, claims: list[_Claim], entries: dict[str, KeyEntry]) -> Group:
-    """Decide which of a target's tensors are used, and record the fate of each."""
-    group = Group(target, claims[0].suffix.stem)
-    for key, (_, role, _) in claims:
-        group.roles.setdefault(role, key)
-    refused = [claim for claim in claims if claim.suffix.role.startswith(REFUSED)]
-    if refused or len(group.roles) < len(claims):
-        claims = _selected(target, claims, refused, entries)
-        group.roles = {claim.suffix.role: claim.key for claim in claims}
-        if claims:
-            group.stem = claims[0].suffix.stem
-    for claim in claims:
-        entries[claim.key] = _entry(target, claim, MAPPED, None)
-    return group
-
-
-def _selected(
-    target: Target, claims: list[_Claim], refused: list[_Claim], entries: dict[str, KeyEntry]
-) -> list[_Claim]:
-    """Return the tensors to use of a target that has refused or competing ones."""
-    for claim in refused:
-        entries[claim.key] = _entry(target, claim, IGNORED, refusal(claim.suffix.role))
-    usable = [claim for claim in claims if claim not in refused]
-    if refused and all(claim.suffix.role in ("alpha", "dora_scale") for claim in usable):
-        reason = f"belongs to a refused adapter: {refusal(refused[0].suffix.role)}"
-        for claim in usable:
-            entries[claim.key] = _entry(target, claim, IGNORED, reason)
-        return []
-    if len({claim.suffix.role for claim in usable}) < len(usable):
-        return _first_variant(target, usable, entries)
-    return usable
-
-
-def _entry(target: Target, claim: _Claim, status: str, reason: str | None) -> KeyEntry:
-    role = public_role(claim.suffix.role)
-    return KeyEntry(claim.key, target.module, target.part, role, status, reason)
-
-
-def _first_variant(
-    target: Target, claims: list[_Claim], entries: dict[str, KeyEntry]
-) -> list[_Claim]:
-    """Keep one spelling of a module that a file gives under several; ignore the others.
-
-    The spelling with most roles wins, then the unslotted or ``default`` slot, then the first by
-    name. Names without a slot (``.alpha``) go with every slot of the same stem.
-    """
-    variants = {(claim.suffix.stem, claim.suffix.slot) for claim in claims}
-
-    def members(variant: tuple[str, str | None]) -> list[_Claim]:
-        stem, slot = variant
-        found: dict[str, _Claim] = {}
-        for claim in claims:
-            if claim.suffix.stem == stem and claim.suffix.slot in (slot, None):
-                found.setdefault(claim.suffix.role, claim)
-        return list(found.values())
-
-    def preference(variant: tuple[str, str | None]) -> tuple[int, bool, str, str]:
-        stem, slot = variant
-        return -len(members(variant)), slot not in (None, "default"), stem, slot or ""
-
-    chosen = members(min(variants, key=preference))
-    names = {claim.key for claim in chosen}
-    for claim in claims:
-        if claim.key not in names:
-            reason = f"the module is also given as {chosen[0].suffix.stem}, which is used"
-            entries[claim.key] = _entry(target, claim, IGNORED, reason)
-    return chosen
-
-
-def _drop_overlaps(
-    groups: dict[tuple[str, str | None], Group], entries: dict[str, KeyEntry]
-) -> None:
-    """Where a projection is given both fused and split, keep the split set if it is complete."""
-    for name, group in list(groups.items()):
-        blocks = group.target.blocks
-        if len(blocks) == 1:
-            continue
-        split = [(b.module, b.part) for b in blocks if (b.module, b.part) in groups]
-        if not split:
-            continue
-        if len(split) == len(blocks):
-            dropped, reason = [name], "the file also gives this projection split, which is used"
+        if suffix is None:
+            unsplit.append(key)
         else:
-            dropped, reason = split, f"the file also gives {name[0]} fused, which is used"
-        for item in dropped:
-            for key in groups.pop(item).roles.values():
-                entries[key] = entries[key]._replace(status=IGNORED, reason=reason)
+            split.setdefault(suffix.stem, []).append(Claim(key, suffix))
+    found: dict[str, tuple[Owners, list[Claim]]] = {}
+    for name, claims in split.items():
+        owners = find(name, table)
+        if owners is None:
+            unsplit += [claim.key for claim in claims]
+        else:
+            found[name] = owners, claims
+    foreign: dict[str, KeyEntry] = {}
+    strange: dict[str, None] = {}
+    for key in unsplit:
+        inside = find_inside(key, table)
+        if inside is None:
+            _record_foreign(key, foreign, strange)
+            continue
+        name, owners = inside
+        unknown = Claim(key, Suffix(name, None))
+        found.setdefault(name, (owners, []))[1].append(unknown)
+    stems = tuple(Stem(name, owners, claims) for name, (owners, claims) in found.items())
+    return Names(stems, foreign, tuple(strange))
+
+
+def _record_foreign(key: str, foreign: dict[str, KeyEntry], strange: dict[str, None]) -> None:
+    suffix = split_suffix(key)
+    stem = key if suffix is None else suffix.stem
+    reason = ignored_stem(key)
+    if reason is None:
+        strange[stem] = None
+    status = UNMATCHED if reason is None else IGNORED
+    foreign[key] = KeyEntry(key, None, None, "other", status, reason or _NO_MODULE)
+
+
+def _most_names(names: Names, architectures: tuple[Architecture, ...]) -> Architecture | None:
+    counts: Counter[Architecture] = Counter()
+    for stem in names.stems:
+        for owner in stem.owners:
+            counts[owner.architecture] += len(stem.claims)
+    return max(architectures, key=counts.__getitem__) if counts else None
+
+
+@lru_cache(maxsize=32)
+def _map_key_set(
+    keys: frozenset[str], architectures: tuple[Architecture, ...], chosen: Architecture | None
+) -> KeyMap:
+    names = resolve_names(keys, architectures)
+    best = chosen or _most_names(names, architectures)
+    entries = dict(names.foreign)
+    groups: list[Group] = []
+    modules: dict[Target | str, None] = dict.fromkeys(names.strange)
+    for stem in names.stems:
+        target = None if best is None else stem.target(best)
+        if target is None:
+            _belongs_elsewhere(stem, best, entries)
+            modules[stem.name] = None
+            continue
+        modules[target] = None
+        groups += _grouped(target, stem)
+        module, part = target.module, target.part
+        for key, suffix in stem.claims:
+            entry = KeyEntry(key, module, part, public_role(suffix.role), MAPPED, None)
+            if suffix.role is None:
+                entry = entry._replace(status=REFUSED, reason="what it is for is not known")
+            entries[key] = entry
+    return KeyMap(best, entries, tuple(groups), len(modules), names.strange)
+
+
+def _belongs_elsewhere(stem: Stem, best: Architecture | None, entries: dict[str, KeyEntry]) -> None:
+    title = stem.owners[0].architecture.title
+    reason = f"a module of {title}, but the file is for {best.title if best else '?'}"
+    for claim in stem.claims:
+        entries[claim.key] = KeyEntry(claim.key, None, None, "other", UNMATCHED, reason)
+
+
+def _grouped(target: Target, stem: Stem) -> list[Group]:
+    """One group for each adapter slot; tensors without a slot (``.alpha``) go with every one."""
+    slots = {claim.suffix.slot: None for claim in stem.claims}
+    slots.pop(None, None)
+    if not slots:
+        return [_group(target, stem.name, stem.claims)]
+    own = [c for c in stem.claims if c.suffix.slot is None]
+    return [
+        _group(target, stem.name, [c for c in stem.claims if c.suffix.slot == slot] + own)
+        for slot in slots
+    ]
+
+
+def _group(target: Target, stem: str, claims: Sequence[Claim]) -> Group:
+    group = Group(target, stem)
+    for key, suffix in claims:
+        if suffix.role is None:
+            group.unknown.append(key)
+        elif group.roles.setdefault(suffix.role, key) is not key:
+            group.doubled.append(key)
+    return group

@@ -1,9 +1,8 @@
-"""From a tensor name to (target, role): a suffix table and one generated dictionary.
+"""From the stem of a tensor name to the module it means: prefixes are stripped, then one look-up.
 
-Spellings, with the trainers that write them, are listed in the project's format notes. A name is a
-prefix (how the trainer addressed the model), a module (dotted, or flattened with ``_``) and a
-suffix (the role of the tensor). Prefixes and suffixes are stripped; only modules are tabulated.
-Flattened names are generated from real paths, so they need no guessing where a dot was.
+A name is a prefix (how the trainer addressed the model), a module (dotted, or flattened with ``_``)
+and a suffix (see `suffixes`). Flattened names are generated from real paths, so they need no
+guessing where a dot was.
 """
 
 from __future__ import annotations
@@ -13,175 +12,59 @@ from typing import NamedTuple
 
 from .architecture import Architecture, Target
 
-
-class Suffix(NamedTuple):
-    """What follows the module in a tensor name: the role, and the adapter slot if named."""
-
-    stem: str
-    role: str
-    slot: str | None = None
-
-
-# Roles that an adapter here understands, by the suffix that names them.
-_ROLES = {
-    "alpha": "alpha",
-    "lora_alpha": "alpha",
-    "dora_scale": "dora_scale",
-    "magnitude": "magnitude",
-    "lora_magnitude_vector": "magnitude",
-    "lora_magnitude_vector.weight": "magnitude",
-    "lora_A": "down",
-    "lora_B": "up",
-    "lora_down": "down",
-    "lora_up": "up",
-    "lora_A.weight": "down",
-    "lora_B.weight": "up",
-    "lora_down.weight": "down",
-    "lora_up.weight": "up",
-    "lora.down.weight": "down",
-    "lora.up.weight": "up",
-    "lora_linear_layer.down.weight": "down",
-    "lora_linear_layer.up.weight": "up",
-    "lora_mid.weight": "mid",
-    "lora_B.bias": "up_bias",
-    "lora_up.bias": "up_bias",
-    "diff": "diff",
-    "w_norm": "diff",
-    "diff_b": "diff_b",
-    "b_norm": "diff_b",
-    **{f"hada_w{i}_{f}": f"hada_w{i}_{f}" for i in "12" for f in "ab"},
-    **{f"lokr_w{i}{f}": f"lokr_w{i}{f}" for i in "12" for f in ("", "_a", "_b")},
-}
-
-# Why a tensor of a known module is left alone, by its suffix.
-_TUCKER = "Tucker factors belong to convolutions"
-_OFT = "OFT and BOFT rotate the base weight, which is not an additive change"
-_GLORA = "GLoRA multiplies the base weight, which is not an additive low-rank change"
-_IA3 = "IA3 rescales activations, which is not an additive change"
-_FULL = "a full weight (of a checkpoint, or IA3), not a change to one"
-_DOWN_BIAS = "a bias on the down projection has no place in a weight change"
-_REFUSED = {
-    "hada_t1": _TUCKER,
-    "hada_t2": _TUCKER,
-    "lokr_t1": _TUCKER,
-    "lokr_t2": _TUCKER,
-    "oft_blocks": _OFT,
-    "oft_diag": _OFT,
-    "oft_R.weight": _OFT,
-    "oft_R.scaled_oft": _OFT,
-    "rescale": _OFT,
-    "a1": _GLORA,
-    "a2": _GLORA,
-    "b1": _GLORA,
-    "b2": _GLORA,
-    "bm": _GLORA,
-    "a1.weight": _GLORA,
-    "a2.weight": _GLORA,
-    "b1.weight": _GLORA,
-    "b2.weight": _GLORA,
-    "bm.weight": _GLORA,
-    "on_input": _IA3,
-    "ia3_l": _IA3,
-    "ia3_l.weight": _IA3,
-    "weight": _FULL,
-    "bias": _FULL,
-    "set_weight": "replaces the weight instead of changing it",
-    "reshape_weight": "changes the shape of the weight",
-    "lora_A.bias": _DOWN_BIAS,
-    "lora_down.bias": _DOWN_BIAS,
-}
-
-# Suffixes after which PEFT inserts the name of the adapter: ``.lora_A.<slot>.weight``.
-_SLOTTED = {
-    "lora_A",
-    "lora_B",
-    "lora_down",
-    "lora_up",
-    "lora_magnitude_vector",
-    "alpha",
-    "lora_alpha",
-}
-
-REFUSED = "refused:"
-_BY_SUFFIX = {**{suffix: f"{REFUSED}{suffix}" for suffix in _REFUSED}, **_ROLES}
-_PUBLIC = {
-    **{role: role for role in _ROLES.values()},
-    **{f"{REFUSED}{suffix}": "other" for suffix in _REFUSED},
-    "magnitude": "dora_scale",
-    "up_bias": "other",
-    "mid": "other",
-}
-
-
-def refusal(role: str) -> str:
-    """Return why tensors with this refused role, of a known module, cannot be applied."""
-    return _REFUSED[role.removeprefix(REFUSED)]
-
-
-def public_role(role: str) -> str:
-    """Return the role in the vocabulary of reports."""
-    return _PUBLIC[role]
-
-
-def split_suffix(key: str) -> Suffix | None:
-    """Split a tensor name into stem, role and slot; None if the suffix is unknown.
-
-    The longest known suffix wins. The role of a refused adapter starts with `REFUSED`.
-    """
-    dot1 = key.rfind(".")
-    if dot1 < 0:
-        return None
-    last = key[dot1 + 1 :]
-    if last not in ("weight", "bias", "scaled_oft"):
-        role = _BY_SUFFIX.get(last)
-        if role is not None:
-            return Suffix(key[:dot1], role)
-    dot2 = key.rfind(".", 0, dot1)
-    if dot2 >= 0:
-        role = _BY_SUFFIX.get(key[dot2 + 1 :])
-        if role is not None:
-            return Suffix(key[:dot2], role)
-        before = key[dot2 + 1 : dot1]
-        if before in _SLOTTED:  # .lora_A.<slot>, .alpha.<slot>
-            return Suffix(key[:dot2], _BY_SUFFIX[before], last)
-    longer = _split_long_suffix(key, dot1, dot2) if dot2 > 0 else None
-    if longer is None and last in ("weight", "bias"):
-        return Suffix(key[:dot1], f"{REFUSED}{last}")
-    return longer
-
-
-def _split_long_suffix(key: str, dot1: int, dot2: int) -> Suffix | None:
-    dot3 = key.rfind(".", 0, dot2)
-    head, middle, last = key[dot3 + 1 : dot2], key[dot2 + 1 : dot1], key[dot1 + 1 :]
-    if last == "weight" and middle in ("down", "up") and head.endswith("_lora"):
-        return Suffix(key[: dot2 - len("_lora")], middle)
-    if dot3 < 0:
-        return None
-    role = _BY_SUFFIX.get(f"{head}.{middle}.{last}")
-    if role is not None:
-        return Suffix(key[:dot3], role)
-    if head in _SLOTTED:  # .lora_A.<slot>.weight
-        role = _BY_SUFFIX.get(f"{head}.{last}")
-        if role is not None:
-            return Suffix(key[:dot3], role, middle)
-    return None
-
-
 # Leading components by which trainers and pipelines wrap the model, in any order and number.
-_WRAPPERS = {
-    "_inner_dit",
+_LEADING = frozenset(
+    {
+        "_inner_dit",
+        "base_model",
+        "denoiser",
+        "diffusion_model",
+        "dit",
+        "inner",
+        "lora",
+        "lora_transformer",
+        "lora_unet",
+        "lycoris",
+        "model",
+        "net",
+        "pipe",
+        "pipeline",
+        "student",
+        "transformer",
+        "unet",
+    }
+)
+# Components that training leaves anywhere in a name: torch's compiler, FSDP, checkpointing and DDP,
+# and what peft and diffusers put between a module and its adapter.
+_INNER = frozenset(
+    {
+        "_checkpoint_wrapped_module",
+        "_forward_module",
+        "_fsdp_wrapped_module",
+        "_orig_mod",
+        "base_layer",
+        "default",
+        "lora_layer",
+        "module",
+        "modules_to_save",
+        "processor",
+    }
+)
+_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
+_FLAT_LEADING = (
+    "inner_dit_",
+    "diffusion_model_",
+    "transformer_",
+    "model_",
+    "module_",
+    "dit_",
+    "unet_",
+)
+_FLAT_INNER = (
     "_orig_mod",
-    "base_model",
-    "diffusion_model",
-    "dit",
-    "model",
-    "module",
-    "pipe",
-    "transformer",
-    "unet",
-}
-_FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_")
-_FLAT_WRAPPERS = ("inner_dit_", "diffusion_model_", "transformer_", "model_", "dit_", "unet_")
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+)
 
 TEXT_ENCODER = "text encoder: only the diffusion model is patched"
 _IGNORED_FLAT = {"lora_te": TEXT_ENCODER, "lycoris_text_encoder": TEXT_ENCODER}
@@ -201,55 +84,109 @@ def ignored_stem(stem: str) -> str | None:
         if stem.startswith(prefix):
             return reason
     head, _, rest = stem.partition(".")
-    while rest and head in _WRAPPERS:
+    while rest and head in _LEADING:
         head, _, rest = rest.partition(".")
     return _IGNORED.get(head)
 
 
-Owner = tuple[Architecture, Target]
+class Owner(NamedTuple):
+    """A module of an architecture that a spelling means."""
+
+    architecture: Architecture
+    target: Target
+
+
+Owners = tuple[Owner, ...]
 
 
 @lru_cache(maxsize=16)
-def spellings(architectures: tuple[Architecture, ...]) -> dict[str, Owner]:
-    """Return every module spelling, dotted and flattened, with its architecture and target.
+def spellings(architectures: tuple[Architecture, ...]) -> dict[str, Owners]:
+    """Return every module spelling, dotted and flattened, with whose module it is.
 
-    All spellings of a target share one target object.
+    Models share names, so a spelling may have several owners, one for each architecture at most.
+    All spellings of a target share one tuple unless other models share only some of them.
     """
-    table: dict[str, Owner] = {}
+    table: dict[str, Owners] = {}
+    joined: dict[Owners, Owners] = {}
     for architecture in architectures:
-        owners: dict[tuple[str, str | None], Owner] = {}
-        names = [(name, (name, None)) for name in (*architecture.modules, *architecture.fusions)]
-        for spelling, target in (*names, *architecture.aliases.items()):
-            owner = owners.get(target)
-            if owner is None:
-                owner = owners[target] = architecture, architecture.target(*target)
-            for name in (spelling, spelling.replace(".", "_")):
-                if table.setdefault(name, owner) is not owner:
-                    raise AssertionError(f"{name} names two modules")
+        for spelling, owner in _own_spellings(architecture).items():
+            known = table.get(spelling, ())
+            if any(other.architecture is architecture for other in known):
+                raise AssertionError(f"{spelling} names two modules")
+            owners = (*known, owner)
+            table[spelling] = joined.setdefault(owners, owners)
     return table
 
 
-def find(stem: str, table: dict[str, Owner]) -> Owner | None:
-    """Look a stem up after stripping what trainers put in front of it; None if unknown."""
-    owner = table.get(stem)
-    if owner is not None:
-        return owner
+def _own_spellings(architecture: Architecture) -> dict[str, Owner]:
+    table: dict[str, Owner] = {}
+    owners: dict[tuple[str, str | None], Owner] = {}
+    names = [(name, (name, None)) for name in (*architecture.modules, *architecture.fusions)]
+    for spelling, target in (*names, *architecture.aliases.items()):
+        owner = owners.get(target)
+        if owner is None:
+            owner = owners[target] = Owner(architecture, architecture.target(*target))
+        for name in (spelling, spelling.replace(".", "_")):
+            if table.setdefault(name, owner) is not owner:
+                raise AssertionError(f"{name} names two modules")
+    return table
+
+
+def find(stem: str, table: dict[str, Owners]) -> Owners | None:
+    """Look a stem up, then without what trainers put around it; None if unknown."""
+    owners = table.get(stem)
+    if owners is None and stem.startswith("lora_unet_"):
+        owners = table.get(stem[len("lora_unet_") :])
+    if owners is not None:
+        return owners
+    bare = bare_stem(stem)
+    return table.get(bare) or _find_flat(bare, table)
+
+
+def bare_stem(stem: str) -> str:
+    """Return a dotted stem without leading components and wrappers; its last component stays."""
+    head, _, rest = stem.partition(".")
+    while rest and (head in _LEADING or head in _INNER):
+        stem = rest
+        head, _, rest = stem.partition(".")
+    parts = stem.split(".")
+    if _INNER.isdisjoint(parts):
+        return stem
+    return ".".join(part for part in parts if part not in _INNER) or stem
+
+
+def _find_flat(stem: str, table: dict[str, Owners]) -> Owners | None:
+    for word in _FLAT_INNER:
+        if word in stem:
+            stem = stem.replace(f"{word}_", "")
     for prefix in _FLAT_PREFIXES:
         if stem.startswith(prefix):
-            return _find_flat(stem[len(prefix) :].removeprefix("_"), table)
-    head, _, rest = stem.partition(".")
-    while rest and head in _WRAPPERS:
-        owner = table.get(rest)
-        if owner is not None:
-            return owner
-        head, _, rest = rest.partition(".")
+            owners = _without_flat_leading(stem[len(prefix) :].removeprefix("_"), table)
+            if owners is not None:
+                return owners
     return None
 
 
-def _find_flat(stem: str, table: dict[str, Owner]) -> Owner | None:
-    owner = table.get(stem)
-    if owner is None:
-        for wrapper in _FLAT_WRAPPERS:
-            if stem.startswith(wrapper):
-                return table.get(stem[len(wrapper) :])
-    return owner
+def _without_flat_leading(stem: str, table: dict[str, Owners]) -> Owners | None:
+    while True:
+        owners = table.get(stem)
+        if owners is not None:
+            return owners
+        word = next((word for word in _FLAT_LEADING if stem.startswith(word)), None)
+        if word is None:
+            return None
+        stem = stem[len(word) :]
+
+
+def find_inside(name: str, table: dict[str, Owners]) -> tuple[str, Owners] | None:
+    """Find the longest beginning of a tensor name, up to a dot, that names a module.
+
+    For names whose suffix is unknown: whatever follows a module belongs to it.
+    """
+    end = name.rfind(".")
+    while end > 0:
+        owners = find(name[:end], table)
+        if owners is not None:
+            return name[:end], owners
+        end = name.rfind(".", 0, end)
+    return None

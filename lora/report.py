@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .mapping import IGNORED, UNMATCHED, KeyEntry
+from .name_ranges import folded
 from .plan import Fault
 
 _SHOWN = 3
@@ -21,7 +22,8 @@ class Report:
 
     `architecture` is None if the file is refused as a whole, for the reason in `refusal`. `faults`
     are modules whose names are known but whose tensors cannot be applied. `ranks` are the smallest
-    and largest rank; `nbytes` counts the tensors that are applied, in bytes.
+    and largest rank; `nbytes` counts the tensors that are applied, in bytes. `notes` are what
+    people should know of a file that is applied: labels and figures that its tensors contradict.
     """
 
     file: str
@@ -34,6 +36,7 @@ class Report:
     modules_matched: int = 0
     modules_total: int = 0
     nbytes: int = 0
+    notes: tuple[str, ...] = ()
 
     def names(self, status: str) -> list[str]:
         """Return the tensor names of one status, in file order."""
@@ -43,17 +46,26 @@ class Report:
         """Return how many tensors are ignored, by reason."""
         return dict(Counter(e.reason or "" for e in self.keys if e.status == IGNORED))
 
+    def ignored_names(self) -> dict[str, list[str]]:
+        """Return the names of the tensors that are ignored, by reason."""
+        found: dict[str, list[str]] = {}
+        for entry in self.keys:
+            if entry.status == IGNORED:
+                found.setdefault(entry.reason or "", []).append(entry.key)
+        return found
+
     def line(self) -> str:
         """Return the report on one line."""
         if self.refusal is not None:
             return printable(f"{self.file}: not applied, {self.refusal}")
         parts = [self.format(), f"{self.modules_matched} of {self.modules_total} modules"]
-        parts += [f"{count} tensors ignored: {why}" for why, count in self.ignored().items()]
+        parts += _ignored(self)
         if unmatched := self.names(UNMATCHED):
             parts.append(f"{len(unmatched)} unmatched: {_first(unmatched)}")
         if self.faults:
             shown = _first([f"{_module(fault)} {fault.reason}" for fault in self.faults])
             parts.append(f"{len(self.faults)} modules dropped: {shown}")
+        parts += self.notes
         parts.append(_size(self.nbytes))
         return printable(f"{self.file}: {'; '.join(parts)}")
 
@@ -77,6 +89,7 @@ class Report:
             "modules_total": self.modules_total,
             "bytes": self.nbytes,
             "faults": [vars(fault) for fault in self.faults],
+            "notes": list(self.notes),
             "keys": [entry._asdict() for entry in self.keys],
         }
 
@@ -103,13 +116,22 @@ def markdown(reports: Iterable[Report]) -> str:
 def _details(report: Report) -> list[str]:
     if report.refusal is not None:
         return [f"not applied, {report.refusal}"]
-    found = [f"{count} tensors ignored: {why}" for why, count in report.ignored().items()]
+    found = [*report.notes, *_ignored(report)]
     found += [
         f"`{entry.key[:_LONGEST]}` unmatched: {entry.reason}"
         for entry in report.keys
         if entry.status == UNMATCHED
     ]
     return found + [f"`{_module(fault)}` dropped: {fault.reason}" for fault in report.faults]
+
+
+def _ignored(report: Report) -> list[str]:
+    """Every tensor that is ignored, by name, and why."""
+    found = []
+    for why, names in report.ignored_names().items():
+        tensors = "tensor" if len(names) == 1 else "tensors"
+        found.append(f"{len(names)} {tensors} ignored: {why} ({', '.join(folded(names))})")
+    return found
 
 
 def printable(text: str) -> str:

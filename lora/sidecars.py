@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .file import Stamp
+
 # The ones that people edit come before those that were downloaded.
 _JSON_ENDINGS = (".metadata.json", ".json", ".civitai.info", ".info")
 _NOTES_ENDING = ".txt"
@@ -21,8 +23,8 @@ MAX_BYTES = 4 * 2**20
 MAX_TEXT = 20_000
 _UNKNOWN = frozenset({"", "unknown", "none", "other"})
 
-# Of every file beside a LoRA: its ending, size in bytes and mtime in ns.
-Stamps = tuple[tuple[str, int, int], ...]
+# Of every file beside a LoRA: its ending, size in bytes, and what else tells whether it changed.
+Stamps = tuple[tuple[str, int, Stamp], ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def stamps(lora: Path) -> Stamps:
         except (OSError, ValueError):
             continue
         if stat.S_ISREG(status.st_mode):
-            found.append((ending, status.st_size, status.st_mtime_ns))
+            found.append((ending, status.st_size, Stamp.of(status)))
     return tuple(found)
 
 

@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from .loader import Lora
-
-LoraKey = tuple[str, int, int]
+from .loader import Lora, LoraKey
 
 
 class LoraStack:

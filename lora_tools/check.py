@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..lora.architecture import standard
 from ..lora.errors import LoraError
 from ..lora.examine import examine
 from ..lora.file import PICKLE_SUFFIXES, LoraFile
 from ..lora.header import Header
+from ..lora.models import standard
 from .errors import ToolError
 
 _SUFFIXES = (".safetensors", ".sft", *sorted(PICKLE_SUFFIXES))

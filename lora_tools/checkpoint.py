@@ -12,11 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..lora.architecture import Architecture, standard
+from ..lora.architecture import Architecture
 from ..lora.file import LoraFile
 from ..lora.header import TensorInfo
 from ..lora.mapping import MAPPED, UNMATCHED, KeyEntry
-from ..lora.naming import Owner, find, spellings
+from ..lora.models import standard
+from ..lora.naming import Owner, Owners, find, spellings
 from ..lora.plan import Fault
 from ..lora.report import Report
 from .errors import ToolError
@@ -62,14 +63,14 @@ class Checkpoint:
         try:
             self.files = [self._stack.enter_context(LoraFile(p)) for p in _shards(self.path)]
             owned = list(self._owned(spellings(architectures or standard())))
-            counts = Counter(owner[0] for *_, owner in owned)
+            counts = Counter(owner.architecture for *_, owner in owned)
             if not counts:
                 raise ToolError(path, "holds no module of a supported model", _REMEDY)
             self.architecture = max(counts, key=lambda item: (counts[item], item.name))
             self.present: set[str] = set()
             self.parameters: dict[tuple[str, str], list[Stored]] = {}
             for file, name, parameter, owner in owned:
-                if owner[0] is self.architecture:
+                if owner.architecture is self.architecture:
                     self._add(file, name, parameter, owner)
         except BaseException:
             self._stack.close()
@@ -81,17 +82,18 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _owned(self, table: dict[str, Owner]) -> Iterator[tuple[LoraFile, str, str, Owner]]:
+    def _owned(self, table: dict[str, Owners]) -> Iterator[tuple[LoraFile, str, str, Owner]]:
         for file in self.files:
             for name in file.header.tensors:
                 stem, _, last = name.rpartition(".")
-                if owner := find(name, table):
+                for owner in find(name, table) or ():
                     yield file, name, "weight", owner
-                elif owner := find(stem, table):
-                    yield file, name, last, owner
+                if find(name, table) is None:
+                    for owner in find(stem, table) or ():
+                        yield file, name, last, owner
 
     def _add(self, file: LoraFile, name: str, parameter: str, owner: Owner) -> None:
-        info, target = file.header.tensors[name], owner[1]
+        info, target = file.header.tensors[name], owner.target
         self.present.update(block.module for block in target.blocks)
         if parameter not in ("weight", "bias") or info.dtype not in _FLOATS:
             return

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..lora.architecture import Architecture
 from ..lora.delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from ..lora.dora import Dora
-from ..lora.plan import Unusable
+from ..lora.errors import Unusable
+from ..lora.relative import Relative
 from .shrink import Limit, distance, norm, shrink
 from .styles import Names, names
 from .units import Unit, as_low_rank, bias, dense, whole
@@ -123,7 +124,7 @@ def _folded(form: LowRank) -> Tensor:
     return narrow if torch.equal(narrow.to(wide.dtype), wide) else wide
 
 
-def _family(form: Delta | Dora, called: Names, style: str) -> dict[str, Tensor]:
+def _family(form: Delta | Dora | Relative, called: Names, style: str) -> dict[str, Tensor]:
     """The tensors of a change that is kept in its own form."""
     if isinstance(form, Dora):
         return _dora(form, called, style)
@@ -139,6 +140,8 @@ def _family(form: Delta | Dora, called: Names, style: str) -> dict[str, Tensor]:
         }
     if isinstance(form, Kronecker):
         return _lokr(form, called)
+    if isinstance(form, Relative):
+        raise Unusable(f"{called.stem}: OFT, GLoRA and IA3 are not written anew; keep the file")
     raise Unusable(f"{called.stem}: a part of a LoKr that has no form of its own; give a rank")
 
 

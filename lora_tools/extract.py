@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..lora.architecture import Architecture
 from ..lora.delta import Dense
-from ..lora.plan import Unusable
+from ..lora.errors import Unusable
 from ..lora.writer import TensorWriter
 from .checkpoint import PLAIN, Checkpoint
 from .encode import Encoded, encode, factors

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..lora.architecture import Architecture
 from ..lora.cache import ByteLru
+from ..lora.errors import Unusable
 from ..lora.file import LoraFile
 from ..lora.loader import Lora, load_lora
 from ..lora.mapping import UNMATCHED
-from ..lora.plan import Unusable
 from ..lora.writer import TensorWriter
 from .encode import Encoded, encode
 from .errors import ToolError

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..lora.architecture import Architecture
 from ..lora.delta import Delta, Dense, LowRank
 from ..lora.dora import Dora
+from ..lora.errors import Unusable
 from ..lora.fusion import Placed, fuse
 from ..lora.loader import Entry, Lora
-from ..lora.plan import Unusable
+from ..lora.relative import Relative
 from .styles import parts
 
 
@@ -21,7 +22,7 @@ from .styles import parts
 class Piece:
     """A change of rows ``start:stop`` of a unit."""
 
-    delta: Delta | Dora
+    delta: Delta | Dora | Relative
     start: int
     stop: int
 
@@ -83,7 +84,7 @@ def _add(
     (unit.bias if entry.parameter == "bias" else unit.weight).append(piece)
 
 
-def whole(unit: Unit) -> Delta | Dora | None:
+def whole(unit: Unit) -> Delta | Dora | Relative | None:
     """The change of the weight as one exact delta; None if it has no small form.
 
     Raises:
@@ -140,10 +141,13 @@ def _without_dora(unit: Unit) -> list[Delta]:
     deltas = [piece.delta for piece in unit.weight]
     plain = [delta for delta in deltas if isinstance(delta, Delta)]
     if len(plain) < len(deltas):
-        raise Unusable(f"{unit.name}: DoRA can be added and resized only with the base weights")
+        raise Unusable(
+            f"{unit.name}: what depends on the base weight (DoRA, OFT, GLoRA, IA3) can be added and"
+            " resized only with it"
+        )
     return plain
 
 
-def as_low_rank(delta: Delta | Dora) -> LowRank | None:
+def as_low_rank(delta: Delta | Dora | Relative) -> LowRank | None:
     """The delta as two factors if that is exact and small."""
     return delta.low_rank() if isinstance(delta, Delta) else None

@@ -75,15 +75,15 @@ def listed_name(name: str) -> str:
 
 
 def file_identity(name: str) -> tuple[Any, ...]:
-    """Name, size in bytes and mtime in ns, also of the files that other tools keep beside it.
+    """Name and identity of the file, also of the files that other tools keep beside it.
 
     Equal as long as the files are the same, and of values that ComfyUI can hash.
     """
+    from ..lora.examine import identity
     from ..lora.sidecars import stamps
 
     path = lora_path(name)
-    status = path.stat()
-    return name, status.st_size, status.st_mtime_ns, stamps(path)
+    return name, identity(path), stamps(path)
 
 
 def trigger_words(names: Iterable[str]) -> list[str]:

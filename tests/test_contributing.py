@@ -15,7 +15,7 @@ from support.lora_samples import random, write
 from torch.nn import Linear, Module, Parameter
 from torch.nn.functional import linear
 from vivace.devkit.layout import ROOT
-from vivace.lora import naming
+from vivace.lora import suffixes
 from vivace.lora.loader import load_lora
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -59,15 +59,15 @@ def test_the_node_is_known_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny() -> Any:
-    from vivace.lora import architecture
+    from vivace.lora import models
 
-    return run("lora/architecture.py", vars(architecture))["tiny_dit"]()
+    return run("lora/models.py", vars(models))["tiny_dit"]()
 
 
 def test_the_format_is_read_as_the_others_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roles = value("lora/naming.py", {})
+    roles = value("lora/suffixes.py", {})
     down, up = random(4, 64, seed=1), random(64, 4, seed=2)
     stem = "blocks.1.attn.to_q"
     new = write(
@@ -78,8 +78,8 @@ def test_the_format_is_read_as_the_others_are(
         tmp_path / "known.safetensors",
         {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up},
     )
-    assert not set(roles) & set(naming._ROLES)
-    monkeypatch.setattr(naming, "_BY_SUFFIX", naming._BY_SUFFIX | roles)
+    assert not set(roles) & set(suffixes.ROLES)
+    monkeypatch.setattr(suffixes, "ROLES", suffixes.ROLES | roles)
     found, wanted = (delta(path, stem) for path in (new, known))
     assert torch.equal(found, wanted)
     assert torch.allclose(found, up @ down, atol=1e-5)

@@ -17,6 +17,7 @@ from ..lora.architecture import Architecture
 from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
 from ..lora.mapping import UNMATCHED
+from ..lora.relative import Rotation
 from ..lora.stack import LoraStack
 from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
@@ -100,13 +101,20 @@ def apply_loras(
 
 
 def place_loras(
-    model: ModelPatcher, loras: Sequence[tuple[Path, float]], mode: Mode, strict: bool
+    model: ModelPatcher,
+    loras: Sequence[tuple[Path, float]],
+    mode: Mode,
+    strict: bool,
+    text_encoder: bool = False,
 ) -> tuple[ModelPatcher, list[Placement], list[str]]:
-    """As `apply_loras`, with what the report says of each file, and of the model."""
+    """As `apply_loras`, with what the report says of each file, and of the model.
+
+    With `text_encoder`, what the files have for one is read along.
+    """
     if not loras:
         return model, [], []
     running = RunningModel.of(model)
-    placements = [_load(path, strength, running.known) for path, strength in loras]
+    placements = [_load(path, strength, running.known, text_encoder) for path, strength in loras]
     for placement in placements:
         _place(running, placement, mode)
         _refuse(placement, strict)
@@ -133,9 +141,11 @@ def place_loras(
     return patched, placements, notes
 
 
-def _load(path: Path, strength: float, known: tuple[Architecture, ...]) -> Placement:
+def _load(
+    path: Path, strength: float, known: tuple[Architecture, ...], text_encoder: bool
+) -> Placement:
     started = perf_counter()
-    lora = load_lora(path, "cpu", known)
+    lora = load_lora(path, "cpu", known, text_encoder=text_encoder)
     return Placement(lora, strength, (perf_counter() - started) * 1000)
 
 
@@ -149,6 +159,10 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
     for path, entries in lora.deltas.items():
         needs_weight = any(isinstance(entry.delta, Dora) for entry in entries)
         way = running.way(path, mode, needs_weight)
+        if any(isinstance(entry.delta, Rotation) for entry in entries):
+            way = running.rotation_way(path, way)
+        if way == MERGE and _adds_a_bias(architecture, entries):
+            way = BRANCH
         if way == MERGE:
             placement.merged += entries
         elif way == BRANCH:
@@ -156,6 +170,11 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
             placement.ranks += running.takes_ranks(path)
         else:
             placement.skipped[path] = way
+
+
+def _adds_a_bias(architecture: Architecture, entries: Sequence[Entry]) -> bool:
+    """Whether a layer without a bias gets one, which no merged weight can hold."""
+    return any(e.parameter == "bias" and not architecture.modules[e.module].bias for e in entries)
 
 
 def _refuse(placement: Placement, strict: bool) -> None:
@@ -189,6 +208,6 @@ def _branches(
 def _branched_part(placement: Placement) -> Lora:
     """The LoRA with only the changes that run as branches, under a key of its own."""
     lora = placement.lora
-    path, size, mtime_ns = lora.key
+    path, content = lora.key
     modules = hash(frozenset(placement.branched))
-    return replace(lora, key=(f"{path}#{modules}", size, mtime_ns), deltas=placement.branched)
+    return replace(lora, key=(f"{path}#{modules}", content), deltas=placement.branched)

@@ -116,12 +116,7 @@ def device_of(branch: Branch) -> torch.device:
     for tensor in (branch.A, branch.bias):
         if tensor is not None:
             return tensor.device
-    delta: Any = branch.terms[0].delta
-    while hasattr(delta, "inner"):
-        delta = delta.inner
-    found = (getattr(delta, name, None) for name in ("A", "A1", "w1", "diff"))
-    first: Any = next(value for value in found if value is not None)
-    return first[0].device if isinstance(first, tuple) else first.device
+    return branch.terms[0].delta.device
 
 
 def moved(branch: Branch, device: torch.device) -> Branch:

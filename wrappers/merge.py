@@ -12,6 +12,7 @@ from comfy.weight_adapter.base import WeightAdapterBase
 from ..lora.architecture import Architecture
 from ..lora.dora import Dora
 from ..lora.loader import Entry
+from ..lora.relative import Relative
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -48,6 +49,8 @@ class DeltaAdapter(WeightAdapterBase):
         delta = _unpacked(self.weights).to(weight.device)
         if isinstance(delta, Dora):
             change = delta.resolve(weight).scaled(strength).matrix(weight, intermediate_dtype)
+        elif isinstance(delta, Relative):
+            change = delta.scaled(strength).matrix(weight, intermediate_dtype)
         else:
             change = delta.scaled(strength).matrix(intermediate_dtype)
         weight += function(change.reshape(weight.shape).to(weight.dtype))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from comfy.model_management import get_torch_device
 
-from ..lora.architecture import Architecture, qwen_image, standard, z_image
+from ..lora.architecture import Architecture
 from ..lora.branch import Branch
 from ..lora.compose import EXPAND_RANK, Composer
+from ..lora.models import qwen_image, standard, z_image
 from .column_kinds import NUNCHAKU
 from .column_targets import column_targets, dense_weight
 from .columns import Columns
@@ -124,6 +125,13 @@ class RunningModel:
             except ValueError as error:
                 return str(error)
         return BRANCH
+
+    def rotation_way(self, path: str, way: str) -> str:
+        """The way of a change that rotates the weight (OFT, BOFT), given that of another change."""
+        module = self.module(path)
+        if way in (MERGE, BRANCH) and (self.takes_ranks(path) or is_quantized(cast(Any, module))):
+            return "OFT rotates the weight, which is exact only on weights that are not quantized"
+        return way
 
     def takes_ranks(self, path: str) -> bool:
         """Whether a module is, or is a part of, a layer to which ranks can be appended."""

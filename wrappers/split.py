@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..lora.branch import Branch
 from ..lora.delta import LowRank
-from ..lora.dora import ResolvedDora
 from ..lora.fusion import recompress
+from ..lora.relative import Relative
 from .column_kinds import RANK_STEP, ColumnTarget
 
 _EXTRA = 8  # directions of the random projection beyond the rank wanted
@@ -65,7 +65,7 @@ def share_out(
         ranks = Branch(branch.target, branch.shape, branch.A, branch.B, branch.s)
     fits = room is None or _padded(branch.rank) <= room
     beside = {path: rest for path, rows in members.items() if (rest := _rest(branch, *rows, path))}
-    dora = any(isinstance(term.delta, ResolvedDora) for term in branch.terms)
+    dora = any(isinstance(term.delta, Relative) for term in branch.terms)
     if dora and not only_ranks:
         # DoRA scales what the layer computes without LoRAs, so none may be part of the layer.
         whole = {path: _rows(branch, *rows, path) for path, rows in members.items()}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..lora.examine import inspect
-from ..lora.text_encoder import read_tensors, text_encoder_names
+from ..lora.text_encoder import read_text_encoder
 from .applied_loras import AppliedLora, record_loras
 
 if TYPE_CHECKING:
+    import torch
     from comfy.sd import CLIP
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ def apply_to_text_encoder(
     key_map = model_lora_keys_clip(clip.cond_stage_model, {})
     changed, placements = clip, []
     for path, strength in loras:
-        names = text_encoder_names(inspect(path)) if strength else []
-        if not names:
+        stored = read_text_encoder(path) if strength else {}
+        if not stored:
             continue
-        patches, left = _patches(path, names, key_map)
+        patches, left = _patches(stored, key_map)
         if strict and left:
             raise ValueError(
                 f"{path}: {len(left)} tensors are for another text encoder (first: {left[0]})."
@@ -82,13 +82,13 @@ def apply_to_text_encoder(
 
 
 def _patches(
-    path: Path, names: list[str], key_map: dict[str, str]
+    stored: dict[str, torch.Tensor], key_map: dict[str, str]
 ) -> tuple[dict[str, object], list[str]]:
     """ComfyUI's patches by weight, and the tensors that it has no use for."""
     from comfy.lora import load_lora
     from comfy.lora_convert import convert_lora
 
-    tensors = convert_lora(read_tensors(path, names))
+    tensors = convert_lora(stored)
     patches = load_lora(tensors, key_map, log_missing=False)
     used = tuple(f"{stem}." for stem, weight in key_map.items() if weight in patches)
     return patches, [name for name in tensors if not name.startswith(used)]

@@ -13,15 +13,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from devkit.layout import DEV, RELEASES, REQUIREMENTS
 
-# Files with bounds of their own. The older ComfyUI runs with the older transformers, so that the
-# tests see both of its major versions.
-BOUNDS = {"0.18.2": ["transformers4.in"]}
+# Files that one release has beside those of all. The older ComfyUI runs with the older
+# transformers, so that the tests see both of its major versions.
+FILES = {"0.30.0": ["oracles.in"], "0.18.2": ["transformers4.in"]}
 
 for release in RELEASES:
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.10"]
     command += ["--no-annotate", "--upgrade", "--custom-compile-command"]
     command += ["python3 devkit/requirements/compile.py", "torch.in", "tools.in"]
-    command += BOUNDS.get(release.version, [])
+    command += FILES.get(release.version, [])
     command += [str(DEV / f"comfyui-{release.version}" / "requirements.txt")]
     subprocess.run([*command, "-o", release.requirements.name], cwd=REQUIREMENTS, check=True)
     print(f"{release.requirements.name} written")

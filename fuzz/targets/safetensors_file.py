@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ...lora.architecture import Architecture, qwen_image, z_image
+from ...lora.architecture import Architecture
 from ...lora.cache import ByteLru
 from ...lora.compose import Composer
 from ...lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
@@ -22,6 +22,7 @@ from ...lora.examine import inspect
 from ...lora.file import LoraFile
 from ...lora.info import lora_info
 from ...lora.loader import Lora, load_lora
+from ...lora.models import qwen_image, z_image
 from ...lora.report import Report, markdown
 from ...lora.stack import LoraStack
 from ...svdquant.checkpoint import read_header

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...lora.architecture import Architecture, qwen_image, z_image
+from ...lora.architecture import Architecture
+from ...lora.models import qwen_image, z_image
 from ...svdquant.checkpoint import read_checkpoint
 from ...svdquant.errors import CheckpointError
 from ...svdquant.reader import CheckpointFile

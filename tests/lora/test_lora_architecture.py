@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from support.lora_samples import DATA
-from vivace.lora.architecture import Architecture, qwen_image, standard, z_image
+from vivace.lora.architecture import Architecture
+from vivace.lora.models import qwen_image, qwen_image_21, standard, z_image
+from vivace.lora.naming import find, spellings
 
 STATES = json.loads((DATA / "lora_modules.json").read_text(encoding="utf-8"))
 
@@ -21,9 +24,31 @@ def state_shapes(architecture: Architecture) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("architecture", standard(), ids=lambda a: a.name)
+@pytest.mark.parametrize("architecture", [qwen_image(), z_image()], ids=lambda a: a.name)
 def test_modules_equal_those_of_comfyui(architecture: Architecture) -> None:
     assert state_shapes(architecture) == STATES[architecture.name]
+
+
+def test_modules_of_qwen_image_21_equal_those_of_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers", reason="an oracle of the newest ComfyUI only")
+    with torch.device("meta"):
+        model = diffusers.QwenImage21Transformer2DModel()
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert state_shapes(qwen_image_21()) == shapes
+
+
+def test_siglip_modules_of_z_image_equal_those_of_diffusers() -> None:
+    diffusers = pytest.importorskip("diffusers", reason="an oracle of the newest ComfyUI only")
+    with torch.device("meta"):
+        model = diffusers.ZImageTransformer2DModel(siglip_feat_dim=1152)
+    theirs = {name: tuple(t.shape) for name, t in model.state_dict().items() if "siglip" in name}
+    table = spellings(standard())
+    for name, shape in theirs.items():
+        stem = name.removesuffix(".weight").removesuffix(".bias")
+        (owner,) = find(stem, table) or ()
+        wanted = owner.target.shape if not name.endswith(".bias") else owner.target.shape[:1]
+        assert shape == wanted, name
+        assert owner.architecture.modules[owner.target.module].optional
 
 
 def test_depth_is_a_parameter() -> None:

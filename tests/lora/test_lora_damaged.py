@@ -137,12 +137,20 @@ def test_huge_finite_values_are_not_taken_for_infinity(tmp_path: Path) -> None:
     assert set(found.deltas) == {GOOD}
 
 
-def test_bias_without_place_leaves_the_weight_change(tmp_path: Path) -> None:
-    stem = "layers.0.attention.to_out.0"
-    sample = lora(32, 32, torch.float32)
-    tensors = {**named(stem, sample), f"{stem}.diff_b": random(32)}
+def test_a_layer_without_bias_gets_one(tmp_path: Path) -> None:
+    stem, module = "layers.0.attention.to_out.0", "layers.0.attention.out"
+    sample, bias = lora(32, 32, torch.float32), random(32)
+    found = load(write(tmp_path / "a.safetensors", {**named(stem, sample), f"{stem}.diff_b": bias}))
+    assert close(total(found, module, (32, 32)), sample.change)
+    assert close(total(found, module, (32,), "bias"), bias)
+
+
+def test_a_norm_without_bias_is_refused_with_its_bias(tmp_path: Path) -> None:
+    norm = "layers.0.attention_norm1"
+    tensors = {f"{norm}.w_norm": random(32), f"{norm}.b_norm": random(32)}
+    tensors |= named("layers.0.attention.out", lora(32, 32, torch.float32))
     found = load(write(tmp_path / "a.safetensors", tensors))
-    assert close(total(found, "layers.0.attention.out", (32, 32)), sample.change)
+    assert set(found.deltas) == {"layers.0.attention.out"}
     assert "no bias" in found.report.faults[0].reason
 
 
@@ -166,7 +174,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", plain(lora_up__weight=None))
     with pytest.raises(LoraModelError, match=r"none of its 1 modules.*up is missing"):
         load(path)
-    oft = {f"{BAD}.oft_blocks": random(2, 4, 4), f"{BAD}.alpha": torch.tensor(1.0)}
+    oft = {f"{BAD}.oft_R.weight": random(2, 6), f"{BAD}.alpha": torch.tensor(1.0)}
     with pytest.raises(LoraModelError, match="OFT"):
         load(write(tmp_path / "b.safetensors", oft))
 

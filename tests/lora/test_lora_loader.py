@@ -53,7 +53,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[LoraFile]:
 def test_one_open_one_read_and_nothing_unmapped(tmp_path: Path, opened: list[LoraFile]) -> None:
     tensors = named(GOOD, lora(32, 32, torch.float32))
     stray = {"lora_te_x.lora_up.weight": random(50, 50), "mystery": random(50, 50)}
-    path = write(tmp_path / "a.safetensors", {**tensors, **stray})
+    label = {"modelspec.architecture": "Qwen-Image/lora"}
+    path = write(tmp_path / "a.safetensors", {**tensors, **stray}, label)
     cache: ByteLru[Lora] = ByteLru(2**20)
     first = load(path, cache=cache)
     (only,) = opened
@@ -186,7 +187,7 @@ def test_only_the_latest_reports_are_kept(tmp_path: Path) -> None:
         inspect(
             write(tmp_path / f"{i}.safetensors", named(GOOD, lora(32, 32, torch.float32))), TINY
         )
-    assert len(examine._reports) == examine._REMEMBERED
+    assert len(examine._seen) == examine._REMEMBERED
 
 
 def test_file_replaced_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

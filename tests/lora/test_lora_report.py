@@ -32,25 +32,29 @@ def mixed(tmp_path: Path) -> Path:
     tensors |= {f"{stem}.to_v.lora_A.weight": random(2, 3072).half()}
     tensors |= {f"{stem}.to_out.0.oft_blocks": random(2, 2, 2), "lora_te_a.alpha": random(1)}
     tensors |= {f"unheard.of.{i}.lora_A.weight": random(1) for i in range(5)}
-    return write(tmp_path / "mixed.safetensors", tensors)
+    label = {"ss_base_model_version": "qwen_image"}
+    return write(tmp_path / "mixed.safetensors", tensors, label)
 
 
 def test_line(mixed: Path) -> None:
     line = inspect(mixed).line()
     assert "\n" not in line
     assert line.startswith(f"{mixed}: qwen_image LoRA rank 2-8; 2 of 9 modules; ")
-    assert "1 tensors ignored: text encoder" in line
-    assert "1 tensors ignored: OFT" in line
+    assert (
+        "1 tensor ignored: text encoder: only the diffusion model is patched (lora_te_a.a" in line
+    )
     assert "5 unmatched: unheard.of.0.lora_A.weight, " in line
     assert "and 2 more" in line
-    assert "1 modules dropped: transformer_blocks.0.attn.to_v up is missing" in line
+    assert "2 modules dropped: transformer_blocks.0.attn.to_out.0 oft_blocks has shape" in line
+    assert "transformer_blocks.0.attn.to_v up is missing" in line
     assert line.endswith("; 122.9 kB") or line.endswith("; 123 kB")
 
 
 def test_every_tensor_has_a_fate(mixed: Path) -> None:
     report = inspect(mixed)
-    counts = [len(report.names(status)) for status in ("mapped", "ignored", "unmatched")]
-    assert counts == [7, 2, 5]
+    fates = ("mapped", "refused", "ignored", "unmatched")
+    counts = [len(report.names(status)) for status in fates]
+    assert counts == [6, 2, 1, 5]
     assert sum(counts) == len(report.keys)
 
 
@@ -59,7 +63,7 @@ def test_markdown(mixed: Path, tmp_path: Path) -> None:
     text = markdown([inspect(mixed), inspect(other)])
     lines = text.splitlines()
     assert len({line.count("|") for line in lines[:4]}) == 1
-    assert "| 2 of 9 | 2 | 5 | 1 |" in lines[2]
+    assert "| 2 of 9 | 1 | 5 | 2 |" in lines[2]
     assert "| not applied | 0 of 1 | 0 | 1 | 0 |" in lines[3]
     assert any("`transformer_blocks.0.attn.to_v` dropped: up is missing" in line for line in lines)
     assert any("not applied, no supported model" in line for line in lines)
@@ -78,9 +82,14 @@ def test_hostile_names_stay_on_one_printable_line(tmp_path: Path) -> None:
     assert nasty in [entry["key"] for entry in keys], "programs get the name as it is"
 
 
+def other_model(case: dict) -> bool:
+    """Whether a case is one of another model, which a file cannot have beside its own."""
+    return "other model" in case["producer"] or "look-alike" in case["producer"]
+
+
 def test_json_of_collected_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = {
-        family: [c for c in key_cases() if c["family"] == family]
+        family: [c for c in key_cases() if c["family"] == family and not other_model(c)]
         for family in ("qwen_image", "z_image")
     }
     paths = [
@@ -103,7 +112,9 @@ def test_json_of_collected_keys(tmp_path: Path, capsys: pytest.CaptureFixture[st
             ]
 
 
-@pytest.mark.parametrize("case", key_cases(), ids=lambda c: c["id"])
+@pytest.mark.parametrize(
+    "case", [c for c in key_cases() if not other_model(c)], ids=lambda c: c["id"]
+)
 def test_json_of_single_key_files(
     case: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,7 +251,8 @@ def test_loras_of_two_models_are_not_merged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("model", TINY, ids=lambda model: model.name)
 def test_every_module_has_names_that_are_read_as_it(style: str, model: object) -> None:
-    from vivace.lora.naming import find, spellings, split_suffix
+    from vivace.lora.naming import find, spellings
+    from vivace.lora.suffixes import split_suffix
     from vivace.lora_tools.styles import names, parts
 
     assert model in (QWEN, Z_IMAGE)
@@ -260,6 +261,7 @@ def test_every_module_has_names_that_are_read_as_it(style: str, model: object) -
         for part in parts(style, model, module):  # type: ignore[arg-type]
             suffix = split_suffix(names(style, model, module, part).of("diff"))  # type: ignore
             assert suffix is not None
-            owner = find(suffix.stem, table)
-            assert owner is not None
-            assert (owner[1].module, owner[1].part) == (module, part)
+            owners = find(suffix.stem, table)
+            assert owners is not None
+            (target,) = (o.target for o in owners if o.architecture is model)
+            assert (target.module, target.part) == (module, part)

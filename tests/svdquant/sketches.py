@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from vivace.lora.architecture import Architecture, qwen_image, z_image
+from vivace.lora.architecture import Architecture
+from vivace.lora.models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, describe
 
 from .checkpoints import Built, build, stock_weights

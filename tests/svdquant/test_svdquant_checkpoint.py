@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from vivace.lora.architecture import Architecture, qwen_image, z_image
+from vivace.lora.architecture import Architecture
+from vivace.lora.models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe, read_checkpoint
 from vivace.svdquant.convert import convert_awq, convert_svdq, planar_modulation
 from vivace.svdquant.errors import CheckpointError

@@ -50,6 +50,10 @@ function body(info) {
     const problems = faults.map((text) => make("li", { textContent: text }));
     parts.push(section("Problems", make("ul", { className: "vivace-info-problems" }, ...problems)));
   }
+  if (info.warnings?.length) {
+    const warnings = info.warnings.map((text) => make("li", { textContent: text }));
+    parts.push(section("To know", make("ul", { className: "vivace-info-problems" }, ...warnings)));
+  }
   if (words.length) {
     const buttons = words.map((word) => copyButton(word, `Copy ${word}`, () => word));
     if (words.length > 1) buttons.push(copyButton("Copy all", "Copy all trigger words", () => words.join(", ")));

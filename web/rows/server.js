@@ -23,6 +23,7 @@ import { request, withJson } from "../request.js";
  * @property {string | null} notes
  * @property {number} size in bytes
  * @property {string[]} problems
+ * @property {string[]} [warnings]
  */
 
 const NODE_INFO = "/object_info/VivaceLoraLoader";

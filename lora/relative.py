@@ -1,0 +1,202 @@
+"""Changes that depend on the base weight ``W [out, in]``: what is added is linear in W.
+
+Each can be multiplied out, given the weight, or run beside the layer, given its product without
+bias. Strength s means ``W + s * (W' - W)``. Source of the formulas: LyCORIS 4.1
+(``lycoris/modules/{diag_oft,boft,glora,ia3}.py``) and peft 0.21 (``tuners/ia3/layer.py``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .delta import LowRank
+
+Apply = Callable[[Tensor], Tensor]
+R = TypeVar("R", bound="Relative")
+
+
+@dataclass(frozen=True, eq=False)
+class Relative(ABC):
+    """Common operations. Subclasses are immutable and have a field `strength`."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+
+    @abstractmethod
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the change multiplied out, given the base weight, computed in `dtype`."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        """Return ``x @ D.T``; `linear` computes ``x @ W.T``, without bias."""
+
+    @abstractmethod
+    def rows(self: R, start: int, stop: int) -> R:
+        """Return rows ``start:stop``.
+
+        Raises:
+            ValueError: the change mixes these rows with others.
+        """
+
+    def scaled(self: R, strength: float) -> R:
+        """Return the change times `strength`."""
+        known: Any = self
+        return replace(known, strength=known.strength * strength)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors held."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return sum(value.nbytes for value in values if hasattr(value, "nbytes"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return next(value.device for value in values if hasattr(value, "device"))
+
+    def to(
+        self: R, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> R:
+        """Return the change moved, its low-rank parts also converted; other tensors keep their
+        type."""
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, LowRank):
+                moved[item.name] = value.to(device, dtype)
+            elif isinstance(value, Tensor):
+                moved[item.name] = value.to(device=device)
+        known: Any = self
+        return replace(known, **moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling(Relative):
+    """IA3: ``W' = W * (1 + lift)``, `lift` being ``[out, 1]`` or ``[1, in]``."""
+
+    lift: Tensor
+    size: tuple[int, int]
+    strength: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.size
+
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return weight.to(dtype) * self.lift.to(weight.device, dtype) * self.strength
+
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        lift = (self.lift.flatten() * self.strength).to(x.dtype)
+        return linear(x * lift) if self.lift.shape[0] == 1 else linear(x) * lift
+
+    def rows(self, start: int, stop: int) -> Scaling:
+        lift = self.lift if self.lift.shape[0] == 1 else self.lift[start:stop]
+        return replace(self, lift=lift, size=(stop - start, self.size[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Glora(Relative):
+    """GLoRA of LyCORIS: ``W' = W + scale * (W @ a1 @ a2 + b1 @ b2)``.
+
+    `inner` stands for ``a1 @ a2 [in, in]`` and `outer` for ``b1 @ b2 [out, in]``, both with the
+    scale.
+    """
+
+    inner: LowRank
+    outer: LowRank
+    strength: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.outer.shape
+
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        inner, outer = (part.to(weight.device) for part in (self.inner, self.outer))
+        left = (weight.to(dtype) @ inner.B.to(dtype)) @ inner.A.to(dtype) * inner.scale
+        return (left + outer.matrix(dtype)) * self.strength
+
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        return (linear(self.inner.apply(x)) + self.outer.apply(x)) * self.strength
+
+    def rows(self, start: int, stop: int) -> Glora:
+        return replace(self, outer=self.outer.rows(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation(Relative):
+    """OFT and BOFT of LyCORIS: ``W' = gain * (R W)``, R orthogonal and block-diagonal in stages.
+
+    Attributes:
+        turns: ``R_i - I`` of each stage and block, ``[stages, blocks, size, size]``.
+        butterfly: whether stage i mixes rows that are ``2**i * size / 2`` apart (BOFT), instead of
+            neighbours (OFT).
+        lift: ``gain - 1``, ``[out, 1]``; None for no gain.
+    """
+
+    turns: Tensor
+    butterfly: bool
+    inputs: int
+    lift: Tensor | None = None
+    strength: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.turns.shape[1] * self.turns.shape[2], self.inputs
+
+    def _turned(self, y: Tensor) -> Tensor:
+        """Return ``gain * R y - y`` for rows along the last dimension of y."""
+        change: Tensor | None = None
+        for stage, turn in enumerate(self.turns.to(y.device, y.dtype)):
+            before = y if change is None else y + change
+            step = self._stage(before, turn, stage)
+            change = step if change is None else change + step
+        assert change is not None  # noqa: S101 - there is at least one stage
+        if self.lift is not None:
+            lift = self.lift.flatten().to(y.device, y.dtype)
+            change = change + lift * (y + change)
+        return change * self.strength
+
+    def _stage(self, y: Tensor, turn: Tensor, stage: int) -> Tensor:
+        size = turn.shape[-1]
+        half = 2**stage * (size // 2)
+        if self.butterfly:
+            y = y.unflatten(-1, (-1, 2, half)).transpose(-1, -2).flatten(-3)
+        y = torch.einsum("nij,...nj->...ni", turn, y.unflatten(-1, (-1, size))).flatten(-2)
+        if self.butterfly:
+            y = y.unflatten(-1, (-1, half, 2)).transpose(-1, -2).flatten(-3)
+        return y
+
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._turned(weight.to(dtype).T).T
+
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        return self._turned(linear(x))
+
+    def rows(self, start: int, stop: int) -> Rotation:
+        if (start, stop) != (0, self.shape[0]):
+            raise ValueError("a rotation cannot be cut by rows")
+        return self
+
+
+def cayley(blocks: Tensor, constraint: float = 0.0) -> Tensor:
+    """Return ``R - I`` of ``R = (I + Q)(I - Q)^-1``, with ``Q = blocks - blocks.mT``, in float64.
+
+    A Frobenius norm of Q above a positive `constraint` is reduced to it.
+    """
+    q = blocks.double() - blocks.double().mT
+    if constraint > 0:
+        norm = q.norm() + 1e-8
+        if norm > constraint:
+            q = q * (constraint / norm)
+    identity = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    # R - I = 2 Q (I - Q)^-1, which loses nothing where Q is small.
+    return 2 * torch.linalg.solve(identity - q, q, left=False)
