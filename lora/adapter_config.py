@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,9 @@ def read_config(path: Path, metadata: Mapping[str, str]) -> AdapterConfig:
     beside = config_beside(path)
     if beside is not None:
         return _read_beside(beside)
+    if path.with_name(NAME).is_file():
+        note = f"{NAME} beside it is not used, as there are several LoRA files"
+        return replace(_flat(metadata), notes=(note,))
     return _flat(metadata)
 
 

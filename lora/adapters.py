@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from .adapter_config import AdapterConfig
 from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from .dora import Dora
 from .errors import Unusable
-from .naming import bare_stem
-from .plan import ModulePlan, magnitude_axis
+from .families import magnitude_axis
+from .plan import ModulePlan
 from .relative import Glora, Relative, Rotation, Scaling, cayley
 from .suffixes import SCALE_OF
 
@@ -27,23 +26,20 @@ _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 Parts = Mapping[str, Tensor]
 
 
-def build(
-    plan: ModulePlan, tensors: Mapping[str, Tensor], config: AdapterConfig
-) -> Delta | Dora | Relative:
+def build(plan: ModulePlan, tensors: Mapping[str, Tensor]) -> Delta | Dora | Relative:
     """Return the delta of one planned adapter; `tensors` holds at least its tensors.
 
     Factors keep their dtype, except that fp8 becomes bfloat16, which holds every fp8 value, or
     float32 where a scale belongs to it, as int8 does.
 
     Raises:
-        Unusable: alpha is 0 or not finite, the configuration's scale cannot be understood, or fp8
-            factors lack the scale that they were stored with.
+        Unusable: alpha is 0 or not finite, or fp8 factors lack the scale that they were stored
+            with.
     """
     parts = _plain({role: tensors[key] for role, key in plan.keys.items()})
     if plan.family == "bias":
-        return _bias(plan, parts, config)
-    scale = _scale(plan, parts, config)
-    inner = _BUILDERS[plan.family](plan, parts, scale)
+        return _bias(plan, parts)
+    inner = _BUILDERS[plan.family](plan, parts, _scale(plan, parts))
     for role in ("dora_scale", "magnitude"):
         if role in parts and isinstance(inner, Delta):
             axis = magnitude_axis(role, tuple(parts[role].shape), plan.target)
@@ -72,20 +68,12 @@ def _plain(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _scale(plan: ModulePlan, parts: Parts, config: AdapterConfig) -> float:
-    if plan.family not in _SCALED:
-        return 1.0
-    if "lora_E" in parts:
-        if "alpha" in parts or "scaling" in parts:
-            raise Unusable("is AdaLoRA with a scale of its own, which AdaLoRA does not have")
-        return config.adaptive_scale()
-    if config.method == "ADALORA":
-        raise Unusable(f"has no lora_E, but {config.source} says that it is AdaLoRA")
+def _scale(plan: ModulePlan, parts: Parts) -> float:
+    if plan.scale is not None:
+        return plan.scale
     if "scaling" in parts:
         return _number("lora_scaling", parts["scaling"])
-    if "alpha" not in parts or plan.rank is None:
-        return config.scale(bare_stem(plan.stem), plan.rank)
-    return _number("alpha", parts["alpha"]) / plan.rank
+    return _number("alpha", parts["alpha"]) / (plan.rank or 1)
 
 
 def _number(name: str, tensor: Tensor) -> float:
@@ -97,7 +85,7 @@ def _number(name: str, tensor: Tensor) -> float:
     return value
 
 
-def _bias(plan: ModulePlan, parts: Parts, config: AdapterConfig) -> Dense:
+def _bias(plan: ModulePlan, parts: Parts) -> Dense:
     """The change of a layer's output for every input: ``diff_b + scale * (up @ down_bias +
     up_bias)``."""
     if plan.keys.keys() == {"diff_b"}:
@@ -105,18 +93,10 @@ def _bias(plan: ModulePlan, parts: Parts, config: AdapterConfig) -> Dense:
     total = parts["up_bias"].float() if "up_bias" in parts else torch.zeros(plan.target.shape[0])
     if "down_bias" in parts:
         total = total + (parts["up"].float() @ parts["down_bias"].float()).to(total.device)
-    total = total * _number_or_stated(plan, parts, config)
+    total = total * _scale(plan, parts)
     if "diff_b" in parts:
         total = total + parts["diff_b"].float().to(total.device)
     return Dense(total)
-
-
-def _number_or_stated(plan: ModulePlan, parts: Parts, config: AdapterConfig) -> float:
-    if "scaling" in parts:
-        return _number("lora_scaling", parts["scaling"])
-    if "alpha" in parts:
-        return _number("alpha", parts["alpha"]) / (plan.rank or 1)
-    return config.scale(bare_stem(plan.stem), plan.rank)
 
 
 def _lora(plan: ModulePlan, parts: Parts, scale: float) -> LowRank:
@@ -206,7 +186,6 @@ _BUILDERS: dict[str, Callable[[ModulePlan, Parts, float], Delta | Relative]] = {
     "peft_ia3": _peft_ia3,
     "oft": _oft,
 }
-_SCALED = frozenset({"lora", "numbered", "loha", "lokr", "glora"})
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> set[str]:

@@ -65,7 +65,7 @@ def examine(file: LoraFile, architectures: tuple[Architecture, ...]) -> Examinat
         entries = tuple(_refused(keys.entries[name], refusal) for name in header.tensors)
         report = Report(str(file.path), None, refusal, entries, modules_total=keys.modules)
         return Examination(keys, Plans((), ()), config, report)
-    plans = plan_file(keys, header.tensors)
+    plans = plan_file(keys, header.tensors, config)
     report = _report(file, keys, plans)
     notes = (*verdict.notes, *config.notes, *contradictions(header, plans, config))
     return Examination(keys, plans, config, replace(report, notes=notes))

@@ -204,7 +204,7 @@ class _Built:
         for plan in group.plans:
             if wrong := self._bad.intersection(plan.keys.values()):
                 raise Unusable(f"{min(wrong)} holds NaN or infinity")
-            delta = build(plan, self._tensors, self._found.config)
+            delta = build(plan, self._tensors)
             found += _place(plan, delta, self._architecture)
         return found
 

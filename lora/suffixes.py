@@ -76,7 +76,6 @@ ROLES: dict[str, str] = {
 _LASTS = frozenset(name.rpartition(".")[2] for name in ROLES if "." in name)
 # Names after which PEFT inserts that of the adapter: ``.lora_A.<slot>.weight``.
 _SLOTTED = frozenset(name.partition(".")[0] for name in ROLES) - {"weight", "bias", "lora"}
-_ENDS_OF_MODULES = frozenset({"weight", "bias"})
 # kohya's parts of one adapter, by number, where a trainer has torch's ModuleList in its names.
 _NUMBERED = frozenset({"lora_down", "lora_up"})
 # Wrappers that may stand even between a factor and ``.weight``.
@@ -112,7 +111,7 @@ def split_suffix(key: str) -> Suffix | None:
         before = key[dot2 + 1 : dot1]
         if last in _LASTS and (found := _split_long(key, dot2, before, last)) is not None:
             return found
-        if before in _SLOTTED and last not in _ENDS_OF_MODULES:  # .lora_A.<slot>, .alpha.<slot>
+        if before in _SLOTTED and last.startswith("default"):  # .lora_A.default, of an older PEFT
             return _slotted(key[:dot2], before, ROLES[before], last)
         if before in _WRAPPERS:
             return split_suffix(f"{key[:dot2]}.{last}")

@@ -45,8 +45,8 @@ def check_folder(
     """Check every LoRA file below a folder, by headers.
 
     Data is read only of files whose headers describe the same tensors, to tell whether they are
-    the same; names of files and metadata do not count. With `model` (``qwen_image`` or
-    ``z_image``), files for another one have a problem.
+    the same; names of files and metadata do not count. With `model` (the name of an
+    architecture), files for another one have a problem.
 
     Raises:
         ToolError: it is no folder, or cannot be listed.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,10 +63,9 @@ class Checkpoint:
         try:
             self.files = [self._stack.enter_context(LoraFile(p)) for p in _shards(self.path)]
             owned = list(self._owned(spellings(architectures or standard())))
-            counts = Counter(owner.architecture for *_, owner in owned)
-            if not counts:
+            if not owned:
                 raise ToolError(path, "holds no module of a supported model", _REMEDY)
-            self.architecture = max(counts, key=lambda item: (counts[item], item.name))
+            self.architecture = _most_fitting(owned)
             self.present: set[str] = set()
             self.parameters: dict[tuple[str, str], list[Stored]] = {}
             for file, name, parameter, owner in owned:
@@ -115,6 +114,17 @@ class Checkpoint:
         expected = self.architecture.modules[module].shape
         found = parts[0].info.shape
         return expected if found[0] > expected[0] and found[1:] == expected[1:] else found
+
+
+def _most_fitting(owned: Iterable[tuple[LoraFile, str, str, Owner]]) -> Architecture:
+    """The model that most shapes fit, then most names: some models share names."""
+    names: Counter[Architecture] = Counter()
+    fitting: Counter[Architecture] = Counter()
+    for file, name, parameter, owner in owned:
+        names[owner.architecture] += 1
+        fits = file.header.tensors[name].shape == owner.target.shape
+        fitting[owner.architecture] += parameter == "weight" and fits
+    return max(names, key=lambda model: (fitting[model], names[model], model.name))
 
 
 def _shards(path: Path) -> list[Path]:

@@ -19,7 +19,7 @@ COMMAND = Command(
             "--model",
             TEXT,
             "the model that all should be for",
-            choices=("qwen_image", "z_image"),
+            choices=("qwen_image", "qwen_image_21", "z_image"),
         )
     ],
     [("vivace lora check ~/ComfyUI/models/loras", "look through a collection")],

@@ -19,7 +19,8 @@ COMMAND = Command(
     " every tensor that would not be applied, with the reason. With --against, what that checkpoint"
     " does not have counts as unmatched.\n\n"
     "In JSON, each file is an object with 'architecture', 'keys' (key, module, part, role, status:"
-    " mapped, ignored or unmatched, reason) and 'faults'; a file that cannot be read has 'error'.",
+    " mapped, refused, ignored or unmatched, reason), 'faults' (modules that are not applied) and"
+    " 'notes'; a file that cannot be read has 'error'.",
     [Argument("files", LORA_FILES, "LoRA files", count="+")],
     [
         Option(

@@ -46,7 +46,9 @@ def write(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> Path:
     """Save tensors as a safetensors file."""
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
+    # One sample may stand under several names, and safetensors refuses to save shared memory.
+    own = {name: t.clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
+    save_file(own, path, metadata)
     return path
 
 
