@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from .adapter_config import AdapterConfig, config_beside, read_config
+from .adapter_config import NAME, AdapterConfig, config_beside, read_config
 from .architecture import Architecture
 from .evidence import judge, labels_of
 from .file import LoraFile, Stamp, stamp
@@ -23,10 +23,14 @@ from .stated import contradictions
 
 
 class Identity(NamedTuple):
-    """What a LoRA's content depends on: the file, and the configuration beside it, if any."""
+    """What a LoRA's content depends on: the file, and the configuration beside it, if any.
+
+    `used` tells whether that is this file's own.
+    """
 
     file: Stamp
     config: Stamp | None = None
+    used: bool = False
 
 
 def identity(path: str | os.PathLike[str]) -> Identity:
@@ -36,11 +40,12 @@ def identity(path: str | os.PathLike[str]) -> Identity:
         LoraFileError: it is missing, cannot be accessed, or is no regular file.
     """
     content = stamp(path)
-    beside = config_beside(Path(path))
+    config = Path(path).with_name(NAME)
     try:
-        return Identity(content, None if beside is None else Stamp.of(beside.stat()))
-    except OSError:  # gone since
+        beside = Stamp.of(config.stat())
+    except (OSError, ValueError):
         return Identity(content)
+    return Identity(content, beside, config_beside(Path(path)) is not None)
 
 
 @dataclass(frozen=True)
