@@ -26,6 +26,8 @@ from .other_models import (
 Infos = Mapping[str, TensorInfo]
 _LABELS = ("ss_base_model_version", "modelspec.architecture", "model_type", "ss_network_module")
 _SHOWN = 40
+_CLIP = "text_model"
+_HEAD_NORMS = ("norm_q", "norm_k", "norm_added_q", "norm_added_k", "q_norm", "k_norm")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class _Module:
     shape: tuple[int | None, int | None] | None
     fits: bool | None
     block: int | None
+
+    @property
+    def common(self) -> bool:
+        """Whether models of many kinds have it: what is in no block, and the norm of a head."""
+        return self.block is None or self.path.endswith(_HEAD_NORMS)
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def _tell(names: Names, best: Architecture | None) -> tuple[str, str] | None:
     foreign = [*names.strange]
     if best is not None:
         foreign += [stem.name for stem in names.stems if stem.target(best) is None]
-    flat = [(f"_{name.replace('.', '_')}", name) for name in foreign]
+    flat = [(f"_{name.replace('.', '_')}_", name) for name in foreign]
     for piece, title in TELLS:
         for text, name in flat:
             if piece in text:
@@ -148,7 +155,8 @@ def _tell(names: Names, best: Architecture | None) -> tuple[str, str] | None:
 
 def _contradiction(tell: tuple[str, str], modules: list[_Module], best: Architecture) -> str:
     name, title = tell
-    own = next((m.path for m in modules if not _shared_by_any(m, best)), None)
+    fitting = [module for module in modules if module.fits is not False]
+    own = next((m.path for m in fitting if not _shared_by_any(m, best)), None)
     if own is None:
         return f"made for {title} (it has {name!r})"
     return (
@@ -201,40 +209,49 @@ def _wrong_sizes(modules: list[_Module], best: Architecture) -> str | None:
 
 
 def _width(module: _Module, best: Architecture) -> int | None:
-    """The observed width, of a module that takes the model's own."""
+    """The observed width, of a module that takes the model's own, or else returns it."""
     path = best.layout(module.path)[0].module
     shape = best.modules[path].shape
-    wide = len(shape) == 2 and shape[1] == best.hidden
-    return module.shape[1] if wide and module.shape is not None else None
+    for axis in range(len(shape) - 1, -1, -1):
+        if shape[axis] == best.hidden and module.shape is not None:
+            return module.shape[axis]
+    return None
 
 
 def _wrong_label(modules: list[_Module], best: Architecture, said: list[Label]) -> str | None:
     """A label of another model, where names and shapes could be that model's too."""
     if any(label.model == best.title for label in said):
         return None
+    fitting = [module for module in modules if module.fits is not False]
+    nothing_own = all(module.common for module in fitting)
     for label in said:
-        for twin in TWINS:
-            if twin.title != label.model or twin.of != best.name:
-                continue
-            if all(_could_be(twin, module) for module in modules):
-                return f"made for {twin.title} ({label.place} says {label.text!r})"
+        twins = [twin for twin in TWINS if (twin.title, twin.of) == (label.model, best.name)]
+        if nothing_own or any(all(_could_be(t, m) for m in fitting) for t in twins):
+            return f"made for {label.model} ({label.place} says {label.text!r})"
     return None
 
 
 def _unknown_modules(
     names: Names, modules: list[_Module], best: Architecture, said: list[Label]
 ) -> str | None:
-    """Modules that no supported model has, beside such as other models have too."""
-    if not names.strange or any(label.model == best.title for label in said):
+    """Modules that no supported model has, or not of this size, beside such as others have too."""
+    if any(label.model == best.title for label in said):
         return None
     partial = [twin for twin in TWINS if twin.of == best.name and twin.shared]
-    if not all(any(_could_be(twin, module) for twin in partial) for module in modules):
+    fitting = [module for module in modules if module.fits is not False]
+    if not all(m.common or any(_could_be(twin, m) for twin in partial) for m in fitting):
         return None
-    others = _could_be_whose(modules, best)
-    return (
-        f"{len(names.strange)} of its modules are in no supported model"
-        f" ({names.strange[0][:100]!r}), and the others are in {others} too"
-    )
+    others = f"and the others are in {_could_be_whose(fitting, best)} too"
+    if names.strange:
+        name = names.strange[0][:100]
+        return f"{len(names.strange)} of its modules are in no supported model ({name!r}), {others}"
+    clip = next((key for key in names.foreign if _CLIP in key), None)
+    if clip is not None:
+        return f"no supported model has the text encoder of {clip[:100]!r}, {others}"
+    wrong = next((module for module in modules if module.fits is False), None)
+    if wrong is not None and fitting:
+        return f"its {wrong.path} of size {wrong.shape} is in no supported model, {others}"
+    return None
 
 
 def _could_be_whose(modules: list[_Module], best: Architecture) -> str:
@@ -280,8 +297,10 @@ def _notes(modules: list[_Module], best: Architecture, said: list[Label]) -> lis
             f"{other.place} says {other.text!r}, but its module names and shapes are those of"
             f" {best.title}, so it is applied"
         ]
-    shared = all(_shared_by_any(module, best) for module in modules)
-    if shared and not said and best.name != "z_image":
-        others = _could_be_whose(modules, best)
-        return [f"its module names and shapes also fit {others}; the file does not say whose"]
-    return []
+    fitting = [module for module in modules if module.fits is not False]
+    if said or not fitting or best.name == "z_image":
+        return []
+    if not all(module.common or _shared_by_any(module, best) for module in fitting):
+        return []
+    others = _could_be_whose(fitting, best)
+    return [f"its module names and shapes also fit {others}; the file does not say whose"]

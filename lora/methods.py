@@ -5,7 +5,7 @@ from __future__ import annotations
 _MERGE = "; merge it in the program that made it, then extract a LoRA ('vivace lora extract')"
 _TUCKER = "is {} with Tucker factors, which belong to convolutions"
 
-# By role, or by the beginning of what follows the module in a name.
+# By role.
 _REASONS = {
     "hada_t1": _TUCKER.format("LoHa"),
     "hada_t2": _TUCKER.format("LoHa"),
@@ -20,6 +20,7 @@ _REASONS = {
     "reshape_weight": "changes the shape of the weight",
     "bias": "a full bias, not a change to one: load it as a model, or extract a LoRA from it",
 }
+# By the beginning of what follows the module in a name.
 _PREFIXES = {
     "adamss_": "AdaMSS",
     "beft_": "BEFT",
@@ -70,11 +71,14 @@ _MLX = (
 )
 
 
+def refusal_of(role: str) -> str | None:
+    """Return why a tensor of this role refuses its module, None if it does not."""
+    return _REASONS.get(role)
+
+
 def method_of(name: str) -> str | None:
-    """Return why a tensor refuses its module, by its role or by what follows the module; None if
-    nothing is known against it."""
-    if name in _REASONS:
-        return _REASONS[name]
+    """Return the method that a tensor of no known role belongs to, by what follows the module in
+    its name, as a reason to refuse the module; None if the name tells nothing."""
     if name.partition(".")[0] in ("lora_a", "lora_b"):
         return _MLX
     for start, method in _PREFIXES.items():

@@ -87,7 +87,7 @@ TELLS = (
     ("cross_attention", "Bria FIBO 2"),
     ("perceiver_layers", "Bria FIBO 2"),
     ("adaln_modulation", "Ideogram 4"),
-    ("attention_o", "Ideogram 4"),
+    ("_attention_o_", "Ideogram 4"),
     ("llm_cond_proj", "Ideogram 4"),
     ("attention_wq", "NewBie"),
     ("attention_wk", "NewBie"),
@@ -206,12 +206,13 @@ LABELS = (
 def model_of_label(text: str) -> str | None:
     """Return the title of the model that a label means, None for one that means none known.
 
-    A label may be ``Qwen-Image-Edit/lora``, ``zimage:turbo``, a class name, or a repository.
+    A label may be ``Qwen-Image-Edit/lora``, ``zimage:turbo``, a class name, a repository, or a
+    file.
     """
     plain = text.strip().lower()
-    for mark in ("\\", ":", " "):
-        plain = plain.replace(mark, "/" if mark != " " else "-")
-    for part in plain.split("/"):
+    for mark in ("\\", ":", "--"):
+        plain = plain.replace(mark, "/")
+    for part in reversed(plain.replace(" ", "-").split("/")):  # folders have any name
         name = part.removeprefix("networks.lora_").replace("_", "-").replace(".", "-")
         if name == "qwen-image-2":  # how ai-toolkit calls 2.1
             return "Qwen-Image-2.1"

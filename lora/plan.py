@@ -15,7 +15,7 @@ from .errors import Unusable
 from .families import ALPHA, DORA, FAMILIES, Family, flat_shape, magnitude_axis, require_shape
 from .header import FLOAT_DTYPES, INTEGER_DTYPES, TensorInfo
 from .mapping import Group, KeyMap
-from .methods import method_of
+from .methods import method_of, refusal_of
 from .naming import bare_stem
 from .suffixes import SCALE_OF
 
@@ -179,7 +179,7 @@ def _refuse_unexplained(group: Group) -> None:
     if group.doubled:
         raise Unusable(f"two tensors have one role, the second is {group.doubled[0]!r}")
     for role in group.roles:
-        why = method_of(role)
+        why = refusal_of(role)
         if why is not None:
             raise Unusable(why)
 

@@ -20,7 +20,8 @@ from .units import Unit, as_low_rank, bias, dense, whole
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """Tensors by full name. `lost` and `total` are Frobenius norms: of the difference to the exact
-    change of the weight, and of that change; both 0 where nothing was computed but names."""
+    change of the weight (or of the bias, where it alone is changed), and of that change; both 0
+    where nothing was computed but names."""
 
     unit: Unit
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -49,9 +50,11 @@ def encode(
     change = bias(unit)
     if change is not None:
         _no_full_in_peft(unit, style)
-        tensors[called.of("diff_b")] = _converted(change, dtype, unit)
-    if not unit.weight:
-        return Encoded(unit, tensors)
+        if not model.modules[unit.module].bias:
+            raise Unusable(f"{unit.name}: it has no bias, so no other program can add one")
+        stored = tensors[called.of("diff_b")] = _converted(change, dtype, unit)
+        if not unit.weight:
+            return Encoded(unit, tensors, None, *_rounding(change, stored))
     linear = len(unit.shape) == 2 and model.modules[unit.module].kind == "linear"
     exact = whole(unit)
     if exact is None and limit is None:
@@ -69,10 +72,26 @@ def encode(
     if isinstance(form, LowRank):
         return factors(unit, form, form, model, style, dtype, tensors)
     _no_full_in_peft(unit, style, allow=isinstance(form, Dora))
-    tensors |= {
-        name: _converted(t, dtype, unit) for name, t in _family(form, called, style).items()
-    }
-    return Encoded(unit, tensors)
+    kept = called.of(called.magnitude)
+    for name, tensor in _family(form, called, style).items():
+        # A magnitude is as large as the weight, so rounding it could cost more than the change is.
+        tensors[name] = tensor if name == kept else _converted(tensor, dtype, unit)
+    return Encoded(unit, tensors, None, *_lost(form, dtype))
+
+
+def _lost(form: Delta | Dora | Relative, dtype: torch.dtype | None) -> tuple[float, float]:
+    """What a type for storage loses of a change in its own form, and the size of that."""
+    inner = form.inner if isinstance(form, Dora) else form
+    if dtype is None or not isinstance(inner, Delta):
+        return 0.0, 0.0
+    stored = inner.to(dtype=dtype)
+    if isinstance(inner, LowRank) and isinstance(stored, LowRank):
+        return distance(inner, stored), norm(inner)
+    return _rounding(inner.matrix(torch.float64), stored.matrix(torch.float64))
+
+
+def _rounding(exact: Tensor, stored: Tensor) -> tuple[float, float]:
+    return float((exact.double() - stored.double()).norm()), float(exact.double().norm())
 
 
 def factors(

@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.lora_samples import write
 from vivace.lora import examine
+from vivace.lora.cache import ByteLru
 from vivace.lora.errors import LoraFileError, LoraFormatError
+from vivace.lora.file import LoraFile
 from vivace.lora.info import LoraInfo, lora_info, training_tags
+from vivace.lora.loader import load_lora
 from vivace.lora.sidecars import MAX_BYTES, find_preview, previews
+from vivace.lora.text_encoder import read_text_encoder
 
 STEM = "diffusion_model.transformer_blocks.0.attn.to_q"
 KOHYA = {
@@ -233,6 +237,30 @@ def test_files_are_read_again_only_if_they_changed(
     save(lora, {**KOHYA, "ss_output_name": "Other"})
     assert lora_info(lora).title == "Other"
     assert len(opened) == 2
+
+
+def test_a_loaded_file_is_not_opened_again_for_what_is_known_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real = LoraFile._open
+    monkeypatch.setattr(LoraFile, "_open", lambda file: opened.append(file) or real(file))
+    path = save(tmp_path / "a.safetensors", KOHYA)
+    load_lora(path, cache=ByteLru(0), text_encoder=True)
+    assert lora_info(path).trigger_words == ("inkstyle",)
+    assert examine.inspect(path).modules_matched == 1
+    assert read_text_encoder(path) == {}
+    assert len(opened) == 1
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_seen(lora: Path) -> None:
+    before = lora.stat()
+    assert lora_info(lora).title == "Ink"
+    other = lora.read_bytes().replace(b'"Ink"', b'"Ash"')
+    lora.write_bytes(other)
+    os.utime(lora, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert lora.stat().st_size == before.st_size
+    assert lora_info(lora).title == "Ash"
 
 
 def test_no_tensor_is_read(lora: Path, monkeypatch: pytest.MonkeyPatch) -> None:

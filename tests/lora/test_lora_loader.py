@@ -182,6 +182,26 @@ def test_inspection_after_inspection_or_loading_opens_nothing(
     assert len(opened) == 3
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_changed_file_of_the_same_size_and_time_is_read_again(
+    replaced: bool, tmp_path: Path
+) -> None:
+    cache: ByteLru[Lora] = ByteLru(2**20)
+    path = write(tmp_path / "a.safetensors", named(GOOD, lora(32, 32, torch.float32)))
+    before, first = path.stat(), load(path, cache=cache)
+    changed = named(GOOD, lora(32, 32, torch.float32, alpha=6.0))
+    other = write(tmp_path / "b.safetensors", changed)
+    if replaced:
+        other.replace(path)
+    else:
+        path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    second = load(path, cache=cache)
+    assert close(total(second, GOOD, (32, 32)), total(first, GOOD, (32, 32)) * 2)
+    assert inspect(path, TINY).architecture == "qwen_image"
+
+
 def test_only_the_latest_reports_are_kept(tmp_path: Path) -> None:
     for i in range(examine._REMEMBERED + 5):
         inspect(

@@ -140,3 +140,27 @@ def test_a_spelling_that_comfyui_does_not_know_changes_nothing(
     _, same, report = stack(tiny.qwen_image(), clip, [(path, 1.0, 1.0)])
     assert same is clip
     assert "0 of the text encoder, 9 not applied" in report
+
+
+@pytest.mark.parametrize("text_encoder", [True, False])
+def test_a_file_is_opened_once_trigger_words_included(
+    tmp_path: Path, clip: Any, stack: Stack, text_encoder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vivace.lora import file, info
+
+    opened: list[Path] = []
+    real = file.LoraFile._open
+
+    def counted(self: Any) -> Any:
+        opened.append(self.path)
+        return real(self)
+
+    monkeypatch.setattr(file.LoraFile, "_open", counted)
+    path = with_encoder(tmp_path / "a.safetensors")
+    stack(tiny.qwen_image(), clip if text_encoder else None, [(path, 0.5, 0.5)])
+    assert opened == [path]
+    info.lora_info(path)  # reads it by the published models, which the small one is not
+    assert opened == [path, path]
+    stack(tiny.qwen_image(), clip if text_encoder else None, [(path, 0.5, 0.0)])
+    info.lora_info(path)
+    assert opened == [path, path]

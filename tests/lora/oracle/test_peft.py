@@ -1,0 +1,45 @@
+"""Adapters that peft makes and saves: the change is what peft merges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from oracle.compare import check
+from oracle.peft_cases import METHODS, Method
+from oracle.peft_models import FORMS, adapted, changes, randomize, save
+from oracle.storage import PLAIN
+from oracle.tiny import NAMES, tiny
+
+# How each adapter is saved. Every method comes in all of them.
+SAVED = tuple(
+    (dtype, FORMS[i % len(FORMS)])
+    for i, dtype in enumerate(("float32", "bfloat16", "float16", "e4m3"))
+)
+CASES = len(METHODS) * len(SAVED) * len(NAMES)
+KINDS = tuple(dict.fromkeys(method.name.split()[0] for method in METHODS))
+
+
+@pytest.mark.parametrize("model", NAMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_method(kind: str, model: str, tmp_path: Path) -> None:
+    for number, method in enumerate(METHODS):
+        if method.name.split()[0] == kind:
+            _compare(method, model, tmp_path / str(number))
+
+
+def _compare(method: Method, name: str, folder: Path) -> None:
+    model = tiny(name)
+    config = method.build(model)
+    if config is None:
+        return
+    adapter = adapted(model, config)
+    for seed, (dtype, form) in enumerate(SAVED):
+        randomize(adapter, PLAIN[dtype], seed)
+        path = save(adapter, folder / dtype, PLAIN[dtype], form)
+        try:
+            lora = check(path, model, changes(adapter, model))
+        except Exception as error:
+            raise AssertionError(f"{method.name}, {dtype}, {form}: {error}") from error
+        notes = " ".join(lora.report.notes)
+        assert method.note in notes, notes
