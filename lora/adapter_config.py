@@ -44,6 +44,8 @@ class AdapterConfig:
         source: where it stands, for messages; empty if there is none.
         method: peft's name of the method in capitals, None if not stated.
         alpha, rank: of modules without an own entry in the patterns.
+        rslora, dora: whether alpha goes by the root of the rank, and whether weights are
+            re-normalized.
         problem: why a scale cannot be known from it; for modules that have no alpha of their own.
         refusal: why nothing of the file can be computed.
         notes: what people should know about it.
@@ -57,6 +59,7 @@ class AdapterConfig:
     alphas: NamePatterns = field(default_factory=NamePatterns)
     ranks: NamePatterns = field(default_factory=NamePatterns)
     rslora: bool = False
+    dora: bool = False
     problem: str | None = None
     refusal: str | None = None
     notes: tuple[str, ...] = ()
@@ -219,6 +222,7 @@ def _interpreted(fields: Mapping[str, Any], source: str) -> AdapterConfig:
         alphas=_patterns(fields, "alpha_pattern"),
         ranks=NamePatterns() if adaptive else _patterns(fields, "rank_pattern"),
         rslora=fields.get("use_rslora") is True,
+        dora=fields.get("use_dora") is True,
         refusal=refusal,
         notes=tuple(_notes(fields, source)),
         base_class=_base_class(fields),

@@ -172,6 +172,7 @@ def look(
 
 
 _REMEMBERED = 64
+_LARGEST = 2**20  # characters of metadata, of which some files have 30 MB
 _seen: OrderedDict[tuple[str, Identity, tuple[Architecture, ...]], Seen] = OrderedDict()
 _lock = Lock()
 
@@ -180,6 +181,8 @@ def remember(
     path: str | os.PathLike[str], content: Identity, known: tuple[Architecture, ...], seen: Seen
 ) -> None:
     """Keep what was found for later looks at the same file; only the latest few are kept."""
+    if sum(map(len, seen.metadata.values())) > _LARGEST:
+        return
     with _lock:
         _seen[_key(path, content, known)] = seen
         while len(_seen) > _REMEMBERED:

@@ -228,6 +228,8 @@ def _plan_family(
         raise Unusable("holds two DoRA magnitudes")
     if len(ALPHA & keys.keys()) > 1:
         raise Unusable("holds both alpha and lora_scaling")
+    if config.dora and family.name == "lora" and DORA.isdisjoint(keys):
+        raise Unusable(f"has no magnitude, but {config.source} says use_dora")
     for role in DORA & keys.keys():
         magnitude_axis(role, infos[keys[role]].shape, target)
     if family.name == "lokr" and rank is None:  # alpha is a placeholder then, often 1e10

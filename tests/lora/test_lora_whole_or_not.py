@@ -159,6 +159,17 @@ def test_a_configuration_beside_the_file(file: str, tmp_path: Path) -> None:
     assert (report.modules_matched, "not used" in report.line()) == (not used, not used)
 
 
+def test_a_magnitude_that_the_header_promises_is_missed(tmp_path: Path) -> None:
+    said = {"r": 4, "lora_alpha": 4, "use_dora": True}
+    path = write(
+        tmp_path / "a.safetensors",
+        named(STEM, lora(32, 32, torch.float32, alpha=None)),
+        {"lora_adapter_metadata": json.dumps(said)},
+    )
+    with pytest.raises(LoraModelError, match="has no magnitude, but the header says use_dora"):
+        load(path)
+
+
 METHODS = ["VERA", "HRA", "BOFT", "FOURIERFT", "SHIRA", "RANDLORA", "ROAD", "MISS", "XLORA"]
 
 
