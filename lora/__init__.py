@@ -6,10 +6,10 @@ imported on first use, so importing the package imports no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing takes milliseconds, which the help of a command has not
 if TYPE_CHECKING:
+    from typing import Any
+
     from .architecture import Architecture
     from .branch import Branch
     from .compose import Composer
@@ -83,4 +83,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

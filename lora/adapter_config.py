@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Unusable
+from .file_types import is_lora_file
 from .name_patterns import NamePatterns, PatternError
 
 NAME = "adapter_config.json"
 _MAX_BYTES = 4 * 2**20
-_LORA_FILES = (".safetensors", ".sft", ".bin", ".pt")
 _METHODS = frozenset({"LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT"})
 # Initializations that change the base weight, so that W + BA is not what was trained.
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
@@ -156,7 +156,7 @@ def config_beside(path: Path) -> Path | None:
         return config
     try:
         with os.scandir(path.parent) as entries:
-            others = sum(entry.name.lower().endswith(_LORA_FILES) for entry in entries)
+            others = sum(is_lora_file(entry.name) for entry in entries)
     except OSError:
         return None
     return config if others == 1 else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import LoraError, LoraFileError, LoraFormatError
+from .file_types import PICKLES
 from .header import Header, HeaderError, TensorInfo, header_length, parse_header
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ ALIGNMENT = 64  # bytes; what torch's own CPU allocations have
 # that the staging copy on the way to another device does not matter.
 RUN_BYTES = 32 * 2**20
 
-PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _DOWNLOAD_AGAIN = "Download the file again"
 
@@ -137,7 +137,7 @@ class LoraFile:
             raise LoraFormatError(self.path, problem, _DOWNLOAD_AGAIN) from None
 
     def _read_pickle(self) -> Header:
-        if self.path.suffix.lower() not in PICKLE_SUFFIXES:
+        if self.path.suffix.lower() not in PICKLES:
             remedy = "Rename it to .pt if you trust it, or convert it to safetensors"
             raise LoraFormatError(self.path, "holds a pickle, not safetensors data", remedy)
         self._unpickled = _unpickle(self._handle, self.path)

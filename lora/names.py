@@ -6,7 +6,8 @@ import difflib
 import heapq
 from collections.abc import Collection
 
-EXTENSIONS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+from .file_types import ENDINGS, without_ending
+
 _SHOWN = 5
 _COMPARED = 50  # names, with one that is not there
 _LETTERS = 60  # of it, that choose them
@@ -29,9 +30,9 @@ def resolve(name: str, listed: Collection[str]) -> str:
         return name
     if name:
         for fold in (str, str.casefold):
-            stem = fold(_stem(name))
+            stem = fold(without_ending(name))
             # A name with an extension means a file with that one.
-            ends = (fold(name),) if stem != fold(name) else (stem, *(stem + e for e in EXTENSIONS))
+            ends = (fold(name),) if stem != fold(name) else (stem, *(stem + e for e in ENDINGS))
             inner = tuple(f"/{end}" for end in ends)
             near = [other for other in listed if stem in fold(other)]  # few, so the rest is quick
             for found in (
@@ -50,18 +51,11 @@ def resolve(name: str, listed: Collection[str]) -> str:
     raise LoraNameError(f"The LoRA '{name}' is not in ComfyUI's loras folders.{hint}")
 
 
-def _stem(name: str) -> str:
-    for extension in EXTENSIONS:
-        if name.lower().endswith(extension):
-            return name[: -len(extension)]
-    return name
-
-
 def _similar(name: str, listed: Collection[str]) -> list[str]:
     """Names of files of the same name in other folders, or else of similar names."""
-    base = _stem(name).rpartition("/")[2].casefold()
+    base = without_ending(name).rpartition("/")[2].casefold()
     near = [other for other in listed if base in other.casefold()]  # few, so the rest is quick
-    same = [other for other in near if _stem(other).rpartition("/")[2].casefold() == base]
+    same = [other for other in near if without_ending(other).rpartition("/")[2].casefold() == base]
     if same:
         return sorted(same)[:_SHOWN]
     return difflib.get_close_matches(name, _promising(name, listed), n=3, cutoff=0.4)
@@ -71,7 +65,7 @@ def _promising(name: str, listed: Collection[str]) -> Collection[str]:
     """The names that share most pairs of letters with `name`; a real comparison takes long."""
     if len(listed) <= _COMPARED:
         return listed
-    stem = _stem(name).casefold()
+    stem = without_ending(name).casefold()
     pairs = {stem[i : i + 2] for i in range(min(len(stem), _LETTERS) - 1)}
 
     def shared(other: str) -> int:

@@ -42,6 +42,7 @@ TWINS = (
     Twin("FLUX.2", "qwen_image_21", (".attn.",), 8),
     Twin("Ming-Image", "z_image", (), 30),
     Twin("Zeta-Chroma", "z_image", (), 30),
+    Twin("Z-Image L2P", "z_image", (), 30),
 )
 
 # Depths at which a file with the attention of every block, and of no other, is taken for that of

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from ..lora.errors import LoraError
 from ..lora.examine import examine
-from ..lora.file import PICKLE_SUFFIXES, LoraFile
+from ..lora.file import LoraFile
+from ..lora.file_types import PICKLES, is_lora_file
 from ..lora.header import Header
 from ..lora.models import standard
 from .errors import ToolError
 
-_SUFFIXES = (".safetensors", ".sft", *sorted(PICKLE_SUFFIXES))
 _BLOCK = 2**20
 
 
@@ -74,7 +74,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         folders.sort()
-        yield from (Path(place, name) for name in sorted(names) if name.endswith(_SUFFIXES))
+        yield from (Path(place, name) for name in sorted(names) if is_lora_file(name))
 
 
 def _checked(file: LoraFile, model: str | None) -> Checked:
@@ -105,7 +105,7 @@ def _content(path: Path) -> bytes:
     """A digest of the tensors' bytes, in the order of their names."""
     digest = hashlib.sha256()
     with LoraFile(path) as file, path.open("rb") as data:
-        if path.suffix.lower() in PICKLE_SUFFIXES:  # its tensors have no place in the file
+        if path.suffix.lower() in PICKLES:  # its tensors have no place in the file
             return hashlib.sha256(data.read()).digest()
         for _, info in sorted(file.header.tensors.items()):
             data.seek(file.header.data_start + info.begin)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..lora.file_types import is_lora_file
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
 from .rules import Known
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_LORA_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 _REMEDY = "Save it from ComfyUI again, or export the workflow as JSON"
 
 
@@ -51,7 +51,7 @@ def files_here(models: Path) -> Known:
         (Path(folder) / name).relative_to(models / "loras").as_posix()
         for folder, _, names in os.walk(models / "loras", followlinks=True)
         for name in names
-        if name.lower().endswith(_LORA_SUFFIXES)
+        if is_lora_file(name)
     ]
     language = _folders(models, "LLM", "text_encoders")
     return Known(loras, language, music_models=_folders(models, "musicgen"))

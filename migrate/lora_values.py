@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..lora.file_types import is_lora_file
 from .rules import NewNode, NotMigratable, OldNode, as_number, find_name, shown
 from .widgets import is_list, is_number, is_record
 
@@ -83,7 +84,7 @@ def manager_rows(old: OldNode, new: NewNode) -> None:
         if not is_record(row) or not isinstance(row.get("name"), str):
             raise NotMigratable(f"loras[{index}] is {shown(row)}, not a LoRA with a name")
         name = row["name"]
-        if not name.lower().endswith((".safetensors", ".ckpt", ".pt", ".bin")):
+        if not is_lora_file(name):
             name += ".safetensors"
         place = f"loras[{index}]"
         rows.append((place, name, _parsed(row.get("strength", 1.0)), row.get("active") is True))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..lora.file_types import without_ending
 from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 
@@ -240,10 +241,7 @@ def find_name(name: str, listed: Collection[str], notes: list[str]) -> str:
 
 
 def _stem(name: str) -> str:
-    last = name.rpartition("/")[2].lower()
-    for suffix in (".safetensors", ".ckpt", ".pt", ".bin"):
-        last = last.removesuffix(suffix)
-    return last
+    return without_ending(name.rpartition("/")[2].lower())
 
 
 def _clamp(value: Any, low: Any, high: Any, notes: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...lora.file_types import ENDINGS
 from ..errors import FAILED, OK
 from ..spec import Argument, Command, Option, Values, files
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ...lora.report import Report
     from ..output import Output
 
-LORA_FILES = files(".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+LORA_FILES = files(*ENDINGS)
 COMMAND = Command(
     "Reads headers only, so that large files answer at once: model, format, rank, modules, and"
     " every tensor that would not be applied, with the reason. With --against, what that checkpoint"
