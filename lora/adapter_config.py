@@ -263,9 +263,13 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     found = number(value)
-    if found is None or (name in ("r", "init_r") and (found < 1 or found != int(found))):
+    if found is None or (name in ("r", "init_r") and not _is_rank(found)):
         raise _FieldError(f"{name} {str(value)[:40]!r}")
     return found
+
+
+def _is_rank(value: float) -> bool:
+    return value >= 1 and value == int(value)
 
 
 def _patterns(fields: Mapping[str, Any], name: str) -> NamePatterns:
@@ -277,7 +281,7 @@ def _patterns(fields: Mapping[str, Any], name: str) -> NamePatterns:
     found = {}
     for pattern, one in value.items():
         figure = number(one)
-        if figure is None:
+        if figure is None or (name == "rank_pattern" and not _is_rank(figure)):
             raise _FieldError(f"{name} {pattern[:40]!r}: {str(one)[:40]!r}")
         found[pattern] = figure
     return NamePatterns.parse(found)

@@ -57,8 +57,7 @@ def _plain(parts: dict[str, Tensor]) -> dict[str, Tensor]:
         scale = parts.get(SCALE_OF.get(role, ""))
         flat = tensor.flatten(1) if tensor.dim() > 2 and role != "oft_blocks" else tensor
         if scale is not None:
-            factor = scale.float().reshape(-1, 1) if scale.numel() > 1 else scale.float()
-            flat = flat.float() * factor.to(flat.device)
+            flat = flat.float() * scale.float().reshape(-1, 1).to(flat.device)
         elif tensor.dtype in _FP8:
             flat = flat.to(torch.bfloat16)
             # A LoRA's own values are far below: these fill the range, so a scale was divided out.
@@ -113,7 +112,7 @@ def _numbered(plan: ModulePlan, parts: Parts, scale: float) -> LowRank:
     count = len(plan.keys.keys() & {f"down.{number}" for number in range(8)})
     downs = [parts[f"down.{number}"] for number in range(count)]
     ups = [parts[f"up.{number}"] for number in range(count)]
-    return LowRank(torch.cat(downs), torch.block_diag(*ups).to(ups[0].dtype), scale)
+    return LowRank(torch.cat(downs), torch.block_diag(*ups), scale)
 
 
 def _loha(plan: ModulePlan, parts: Parts, scale: float) -> Hadamard:

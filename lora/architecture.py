@@ -50,6 +50,7 @@ class Target:
     part: str | None
     shape: tuple[int, ...]
     bias: bool
+    linear: bool
     blocks: tuple[RowBlock, ...]
 
 
@@ -95,7 +96,7 @@ class Architecture:
             blocks = (RowBlock(name, part, 0, block.stop - block.start),)
         first = self.modules[blocks[0].module]
         shape = (blocks[-1].stop, *first.shape[1:])
-        return Target(name, part, shape, first.bias, blocks)
+        return Target(name, part, shape, first.bias, first.kind == "linear", blocks)
 
     def rows(self, module: str, part: str | None) -> tuple[int, int]:
         """Return the rows ``(start, stop)`` that `part` occupies in `module`."""

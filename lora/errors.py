@@ -12,7 +12,8 @@ class LoraError(ValueError):
         self.path = os.fspath(path)
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{self.path}: {problem}. {remedy}")
+        shown = "".join(c if c.isprintable() else "?" for c in problem)  # it may quote the file
+        super().__init__(f"{self.path}: {shown}. {remedy}")
 
     def __reduce__(self) -> tuple[type[LoraError], tuple[str, str, str]]:
         return type(self), (self.path, self.problem, self.remedy)

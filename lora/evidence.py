@@ -213,8 +213,9 @@ def _width(module: _Module, best: Architecture) -> int | None:
     path = best.layout(module.path)[0].module
     shape = best.modules[path].shape
     for axis in range(len(shape) - 1, -1, -1):
-        if shape[axis] == best.hidden and module.shape is not None:
-            return module.shape[axis]
+        size = None if module.shape is None else module.shape[axis]
+        if shape[axis] == best.hidden and size is not None:
+            return size
     return None
 
 
@@ -248,7 +249,8 @@ def _unknown_modules(
     clip = next((key for key in names.foreign if _CLIP in key), None)
     if clip is not None:
         return f"no supported model has the text encoder of {clip[:100]!r}, {others}"
-    wrong = next((module for module in modules if module.fits is False), None)
+    # In a block, a size that differs from those of its neighbours is a fault of the file.
+    wrong = next((m for m in modules if m.fits is False and m.block is None), None)
     if wrong is not None and fitting:
         return f"its {wrong.path} of size {wrong.shape} is in no supported model, {others}"
     return None

@@ -163,7 +163,7 @@ def _ia3(shapes: Shapes, target: Target) -> None:
     if shapes.keys() != {"weight", "on_input"} or prod(shapes["on_input"]) != 1:
         raise Unusable("is IA3 of LyCORIS without both its weight and on_input")
     count = prod(shapes["weight"])
-    if count not in target.shape or max(shapes["weight"]) != count:
+    if count not in target.shape or max(shapes["weight"], default=1) != count:
         raise Unusable(f"IA3's weight has shape {list(shapes['weight'])}")
 
 
@@ -189,8 +189,8 @@ def _oft(shapes: Shapes, target: Target) -> None:
         raise Unusable(f"oft_blocks has shape {list(blocks)} on {out} rows")
     if butterfly and (blocks[1] & (blocks[1] - 1) or 2 ** (blocks[0] - 1) > blocks[1]):
         raise Unusable(f"BOFT with {blocks[1]} blocks in {blocks[0]} stages")
-    if butterfly and blocks[2] % 2:
-        raise Unusable(f"BOFT with blocks of an odd size ({blocks[2]})")
+    if butterfly and (blocks[2] % 2 or not blocks[0]):
+        raise Unusable(f"BOFT of {blocks[0]} stages with blocks of size {blocks[2]}")
     if len(target.blocks) > 1 and target.blocks[0].module != target.module:
         raise Unusable("a rotation of fused projections cannot be split")
     if "rescale" in shapes and shapes["rescale"] not in ((out,), (out, 1)):

@@ -214,7 +214,9 @@ class _Built:
         if not self.faults and not self.repeated:
             return known
         keys = (settled(entry, self.refused) for entry in known.keys)
-        keys = tuple(settled(entry, self.repeated, IGNORED) for entry in keys)
+        used = {key for group in self._groups for key in group.keys}
+        repeated = {key: why for key, why in self.repeated.items() if key not in used}
+        keys = tuple(settled(entry, repeated, IGNORED) for entry in keys)
         plans = tuple(plan for group in self._groups for plan in group.plans)
         return replace(
             known,

@@ -83,10 +83,13 @@ def ignored_stem(stem: str) -> str | None:
     for prefix, reason in _IGNORED_FLAT.items():
         if stem.startswith(prefix):
             return reason
-    head, _, rest = stem.partition(".")
-    while rest and head in _LEADING:
-        head, _, rest = rest.partition(".")
+    parts = stem.split(".")
+    head = next((part for part in parts if part not in _LEADING), parts[-1])
     return _IGNORED.get(head)
+
+
+# Components of a name that are looked at, behind those that wrap the model.
+_DEEPEST = 24
 
 
 class Owner(NamedTuple):
@@ -145,14 +148,15 @@ def find(stem: str, table: dict[str, Owners]) -> Owners | None:
 
 def bare_stem(stem: str) -> str:
     """Return a dotted stem without leading components and wrappers; its last component stays."""
-    head, _, rest = stem.partition(".")
-    while rest and (head in _LEADING or head in _INNER):
-        stem = rest
-        head, _, rest = stem.partition(".")
     parts = stem.split(".")
-    if _INNER.isdisjoint(parts):
-        return stem
-    return ".".join(part for part in parts if part not in _INNER) or stem
+    parts = parts[_leading(parts) :]
+    return ".".join([part for part in parts if part not in _INNER]) or ".".join(parts)
+
+
+def _leading(parts: list[str]) -> int:
+    """How many components wrap the model; the last one counts for a name always."""
+    around = (i for i, part in enumerate(parts) if part not in _LEADING and part not in _INNER)
+    return min(next(around, len(parts)), len(parts) - 1)
 
 
 def _find_flat(stem: str, table: dict[str, Owners]) -> Owners | None:
@@ -183,10 +187,11 @@ def find_inside(name: str, table: dict[str, Owners]) -> tuple[str, Owners] | Non
 
     For names whose suffix is unknown: whatever follows a module belongs to it.
     """
-    end = name.rfind(".")
-    while end > 0:
-        owners = find(name[:end], table)
+    parts = name.split(".")
+    first = _leading(parts)
+    for count in range(min(len(parts), first + _DEEPEST), first, -1):
+        stem = ".".join(parts[:count])
+        owners = find(stem, table)
         if owners is not None:
-            return name[:end], owners
-        end = name.rfind(".", 0, end)
+            return stem, owners
     return None

@@ -7,6 +7,7 @@ ai-toolkit, sd-scripts and OneTrainer write.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -203,6 +204,9 @@ LABELS = (
     ("wan", "Wan"),
 )
 
+# The module of sd-scripts and musubi-tuner that trained a file: ``networks.lora_flux``.
+_NETWORK = re.compile(r"^networks\.[a-z]+_")
+
 
 def model_of_label(text: str) -> str | None:
     """Return the title of the model that a label means, None for one that means none known.
@@ -214,7 +218,7 @@ def model_of_label(text: str) -> str | None:
     for mark in ("\\", ":", "--"):
         plain = plain.replace(mark, "/")
     for part in reversed(plain.replace(" ", "-").split("/")):  # folders have any name
-        name = part.removeprefix("networks.lora_").replace("_", "-").replace(".", "-")
+        name = _NETWORK.sub("", part).replace("_", "-").replace(".", "-")
         if name == "qwen-image-2":  # how ai-toolkit calls 2.1
             return "Qwen-Image-2.1"
         for start, title in LABELS:

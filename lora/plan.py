@@ -256,7 +256,7 @@ def _plan_bias(
     target: Target, stem: str, bias: dict[str, str], plans: list[ModulePlan], infos: Infos
 ) -> ModulePlan:
     # What runs beside a linear layer can add to an output that has no bias.
-    if not target.bias and len(target.shape) != 2:
+    if not target.linear:
         raise Unusable("a bias change, but this module has no bias")
     for role, key in bias.items():
         if role != "down_bias":
@@ -269,6 +269,8 @@ def _plan_bias(
         raise Unusable("a bias of a projection without the projections")
     if lora.dora:
         raise Unusable("a bias of a projection beside a DoRA magnitude")
+    if "lora_E" in lora.keys or ("mid" in lora.keys and "down_bias" in bias):
+        raise Unusable("a bias of a projection beside lora_mid or lora_E")
     if "down_bias" in bias:
         require_shape("down_bias", infos[bias["down_bias"]].shape, (lora.rank or 0,))
     scales = ("alpha", "scaling", "up", "up_scale")

@@ -59,6 +59,8 @@ def settle(rivals: Sequence[Rival]) -> tuple[list[Rival], list[tuple[Rival, str]
             continue
         kept.append(largest)
         for rival in smaller:
+            if not _complete([largest], rival):
+                raise Unusable(f"the file gives parts of it as {largest.stem} and as {rival.stem}")
             left.remove(rival)
             dropped.append((rival, f"says the same as {largest.stem}, which is applied"))
     return kept, dropped
@@ -104,7 +106,7 @@ def _same(a: Entry, b: Entry, span: tuple[int, int]) -> bool:
     low = first.low_rank(), second.low_rank()
     if low[0] is not None and low[1] is not None:
         return _difference(low[0], low[1]) <= TOLERANCE * _size(low[0])
-    left, right = first.matrix(), second.matrix()
+    left, right = first.matrix(torch.float64), second.matrix(torch.float64)
     return bool((left - right).norm() <= TOLERANCE * left.norm())
 
 

@@ -111,10 +111,13 @@ def split_suffix(key: str) -> Suffix | None:
         before = key[dot2 + 1 : dot1]
         if last in _LASTS and (found := _split_long(key, dot2, before, last)) is not None:
             return found
-        if before in _SLOTTED and last.startswith("default"):  # .lora_A.default, of an older PEFT
+        if before in _SLOTTED & ROLES.keys() and last.startswith("default"):
             return _slotted(key[:dot2], before, ROLES[before], last)
         if before in _WRAPPERS:
-            return split_suffix(f"{key[:dot2]}.{last}")
+            parts = key.split(".")[:-1]
+            while parts and parts[-1] in _WRAPPERS:
+                parts.pop()
+            return split_suffix(".".join((*parts, last)))
     role = ROLES.get(last)
     return None if role is None else Suffix(key[:dot1], role)
 
