@@ -75,6 +75,7 @@ _IGNORED = {
     "text_model": TEXT_ENCODER,
     "conditioner": TEXT_ENCODER,
     "bundle_emb": "bundled text embedding: only the diffusion model is patched",
+    "scaled_fp8": "the mark that a file is in ComfyUI's scaled fp8: each factor has its own scale",
 }
 
 

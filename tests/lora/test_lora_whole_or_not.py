@@ -99,6 +99,12 @@ def test_factors_of_8_bits_with_their_scales(
     assert close(total(found, STEM, (32, 32)), exact[1] @ exact[0])
 
 
+def test_the_mark_of_scaled_fp8_is_ignored(tmp_path: Path) -> None:
+    found = with_good({"scaled_fp8": torch.zeros(2).to(FP8)}, tmp_path)
+    assert set(found.deltas) == {GOOD}
+    assert found.report.names("ignored") == ["scaled_fp8"]
+
+
 def test_fp8_that_fills_its_range_lacks_its_scale(tmp_path: Path) -> None:
     tensors = {k: (t * 1e4).clamp(-448, 448).to(FP8) for k, t in PLAIN.tensors.items() if t.dim()}
     found = with_good(named(STEM, PLAIN) | {f"{STEM}.{k}": t for k, t in tensors.items()}, tmp_path)
