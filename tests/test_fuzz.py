@@ -19,16 +19,23 @@ import pytest
 from vivace.devkit import commands
 from vivace.fuzz import __main__ as command
 from vivace.fuzz import hunt, mutations, scratch, sketch
+from vivace.fuzz.lora_samples import ARCHITECTURES, samples
 from vivace.fuzz.refusals import may_refuse
 from vivace.fuzz.session import Session, inputs
 from vivace.fuzz.targets import NAMES, find
+from vivace.fuzz.valued_files import valued_file
+from vivace.lora import adapters, mapping, rivals
+from vivace.lora.adapter_config import AdapterConfig
 from vivace.lora.header import HeaderError, parse_header
+from vivace.lora.loader import load_lora
+from vivace.lora.mapping import IGNORED, MAPPED
 
 SEED = 20
 # Inputs of each kind, and how many different refusals these meet at least.
 BOUNDS = {
     "safetensors_file": (300, 14),
     "lora_keys": (150, 3),
+    "lora_tampered": (90, 2),
     "svdquant_file": (60, 6),
     "lora_rows": (120, 10),
     "prompt_text": (300, 5),
@@ -54,7 +61,13 @@ def test_made_up_input_is_taken_or_refused(name: str) -> None:
 
 
 # How many of the seeds are taken without any refusal; others are valid in one reading of several.
-TAKEN = {"safetensors_file": 3, "lora_keys": 12, "svdquant_file": 3, "prompt_text": 4}
+TAKEN = {
+    "safetensors_file": 3,
+    "lora_keys": 19,
+    "lora_tampered": 27,
+    "svdquant_file": 3,
+    "prompt_text": 4,
+}
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -66,6 +79,72 @@ def test_valid_input_is_taken(name: str) -> None:
         assert session.run(data) is None
         taken += not session.refusals
     assert taken == TAKEN[name]
+
+
+def test_every_sample_of_a_lora_is_applied_whole(tmp_path: Path) -> None:
+    for number, sample in enumerate(samples()):
+        file = valued_file(sample)
+        assert file is not None
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        report = load_lora(file.write(folder), architectures=ARCHITECTURES).report
+        assert not report.faults
+        assert {key.status for key in report.keys} <= {MAPPED, IGNORED}
+
+
+def _scales_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "SCALE_OF", {})
+
+
+def _alpha_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "_number", lambda name, tensor: 1.0)
+
+
+def _stated_scale_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdapterConfig, "scale", lambda *_: 1.0)
+
+
+def _repetition_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "_require_same", lambda *_: None)
+
+
+def _forget_names() -> None:
+    mapping.resolve_names.cache_clear()
+    mapping._map_key_set.cache_clear()
+
+
+def _unknown_tensors_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "find_inside", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        _scales_left_out,
+        _alpha_left_out,
+        _stated_scale_left_out,
+        _repetition_not_compared,
+        _unknown_tensors_left_out,
+    ],
+)
+def test_a_tensor_that_is_left_out_is_a_finding(
+    defect: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defect(monkeypatch)
+    _forget_names()
+    first, *others = samples()
+    to_q = "transformer_blocks.0.attn.to_q"
+    down, up = ["F32", [2, 32], 7], ["F32", [32, 2], 8]
+    made = [
+        {**first["tensors"], f"transformer.{to_q}.x": ["F32", []]},
+        {**first["tensors"], f"{to_q}.lora_A.weight": down, f"{to_q}.lora_B.weight": up},
+    ]
+    session = Session("planted", find("lora_tampered").target)
+    for sample in (*({**first, "tensors": tensors} for tensors in made), *others):
+        if session.run(json.dumps(sample).encode()) is not None:
+            break
+    _forget_names()
+    assert session.findings
 
 
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: f"{path.parent.name}-{path.name}")

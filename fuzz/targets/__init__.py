@@ -10,6 +10,7 @@ from ..session import Target
 NAMES = (
     "safetensors_file",
     "lora_keys",
+    "lora_tampered",
     "svdquant_file",
     "lora_rows",
     "prompt_text",

@@ -57,7 +57,7 @@ def use(path: Path, architectures: tuple[Architecture, ...] = TINY) -> Lora | No
     try:
         lora = load_lora(path, "cpu", architectures, ByteLru(2**24))
     except LoraError as error:
-        assert str(error).startswith(f"{path}: ")
+        _require_line(error, path)
         with may_refuse(LoraFileError, LoraFormatError, LoraModelError):
             raise
         return None
@@ -68,6 +68,13 @@ def use(path: Path, architectures: tuple[Architecture, ...] = TINY) -> Lora | No
     for name, branch in composer.compose(LoraStack([(lora, 0.5)])).items():
         assert branch.matrix(_weight(lora, name)).shape == branch.shape
     return lora
+
+
+def _require_line(error: LoraError, path: Path) -> None:
+    """A refusal is one line that begins with the file."""
+    text = str(error)
+    assert text.startswith(f"{path}: ")
+    assert text.splitlines() == [text], "a refusal of several lines"
 
 
 def _weight(lora: Lora, name: str) -> torch.Tensor:

@@ -45,7 +45,9 @@ def test_siglip_modules_of_z_image_equal_those_of_diffusers() -> None:
     table = spellings(standard())
     for name, shape in theirs.items():
         stem = name.removesuffix(".weight").removesuffix(".bias")
-        owner = (find(stem, table) or ())[0]
+        owners = find(stem, table)
+        assert owners is not None
+        owner = owners[0]
         wanted = owner.target.shape if not name.endswith(".bias") else owner.target.shape[:1]
         assert shape == wanted, name
         assert owner.architecture.modules[owner.target.module].optional

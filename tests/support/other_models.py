@@ -145,7 +145,7 @@ COVERAGE: dict[str, Callable[[Model], Shapes]] = {
 
 @dataclass(frozen=True)
 class Spelling:
-    """What stands before a module's path, whether dots are flattened, and how factors are called."""
+    """What stands before a module's path, whether dots are flattened, and the factors' names."""
 
     before: str
     flat: bool = False
@@ -169,6 +169,18 @@ SPELLINGS = {
     "OneTrainer": _kohya("lora_transformer_"),
     "PEFT": Spelling("base_model.model."),
 }
+
+
+# The largest files, in a spelling of those that write them; the others come in every one.
+_SPELLED = {"all blocks without modulation": ["kohya"], "the whole model": ["diffusers"]}
+
+
+def files(model: Model) -> Iterator[tuple[str, str, Shapes]]:
+    """Coverage and spelling of files of a model, and the layers in them."""
+    for coverage, choose in COVERAGE.items():
+        linears = choose(model)
+        for spelling in _SPELLED.get(coverage, SPELLINGS):
+            yield coverage, spelling, linears
 
 
 def _factors(spelling: Spelling, out: int, inp: int) -> dict[str, tuple[int, ...]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 # What the tests here share is found as `oracle.*`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -15,10 +17,21 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 @pytest.fixture(autouse=True, scope="session")
 def _oracles() -> None:
+    from oracle.libraries import library
+
     for name in ("diffusers", "peft", "lycoris"):
-        pytest.importorskip(name, reason="an oracle of the newest ComfyUI only")
+        library(name)
     logging.getLogger("LyCORIS").setLevel(logging.ERROR)
     logging.getLogger("diffusers").setLevel(logging.ERROR)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The matrices are so small that a second thread only waits for the first."""
+    kept = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(kept)
 
 
 @pytest.fixture(autouse=True)

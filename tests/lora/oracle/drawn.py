@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from oracle.libraries import library
 from oracle.peft_models import adapted, layers, merged
 from oracle.storage import Precision, Stored, rounded, store
 from oracle.tiny import tiny
@@ -37,12 +38,10 @@ class Drawn:
 
 @lru_cache(maxsize=32)
 def _adapter(name: str, rank: int, alpha: float, kind: str) -> tuple[Any, dict[str, Any]]:
-    from peft import LoraConfig
-
     model = tiny(name)
-    config = LoraConfig(
+    config = library("peft").LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  (peft takes any number)
+        lora_alpha=alpha,
         target_modules=_targets(name, kind),
         use_dora=kind == "dora",
         lora_bias=kind == "bias",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from oracle.libraries import library
 from oracle.tiny import Tiny
 
 # Where the projections of a model's attention stand, and others whose names are alike.
@@ -25,24 +26,20 @@ class Method:
         config: name of the class.
         arguments: of it; a function of the model where they name modules.
         targets: "all" linear layers, those of the "attention", or those "with bias" or "without".
-        note: words that the report has to have.
     """
 
     name: str
     config: str
     arguments: Callable[[Tiny], Kwargs] | Kwargs = field(default_factory=dict)
     targets: str = "all"
-    note: str = ""
 
     def build(self, model: Tiny) -> Any:
         """Return the configuration for a model; None if that has none of the layers."""
-        import peft
-
         given = self.arguments(model) if callable(self.arguments) else self.arguments
         paths = targets(model, self.targets)
         if not paths:
             return None
-        return getattr(peft, self.config)(**{"target_modules": paths, **given})
+        return getattr(library("peft"), self.config)(**{"target_modules": paths, **given})
 
 
 def targets(model: Tiny, which: str) -> list[str]:
@@ -86,7 +83,6 @@ _TABLES: dict[str, dict[str, float]] = {
     "end": {"to_q$": 2, "{a}.to_k$": 8},
     "block number": {r"{b}\.[01]\.{a}\.to_q": 2, r"{b}\.\d+\.{a}\.to_k": 8},
     "alternatives": {"(to_q|to_k)": 2, "to_v|to_out.0": 8},
-    "any character": {"{a}.to.q": 2, "{b}.0.{a}.to.k": 8},
     "anything": {r".*\.0\..*": 2, r".*": 3},
     "class": {"to_[qk]": 2, r"to_[^qk]\b.*": 8},
     "optional": {r"to_ou?t\.0": 2, r"(to_)?q": 3},
@@ -98,9 +94,12 @@ _TABLES: dict[str, dict[str, float]] = {
 }
 
 
-def _pattern_methods() -> list[Method]:
+_DOTS = {"a dot for an underscore": {"{a}.to.q": 2, "{b}.0.{a}.to.k": 8}}
+
+
+def _pattern_methods(tables: Mapping[str, dict[str, float]]) -> list[Method]:
     found = []
-    for name, table in _TABLES.items():
+    for name, table in tables.items():
         alphas = {pattern: value + 0.5 for pattern, value in table.items()}
         for kind, arguments in (
             ("rank", _patterns(rank_pattern=table)),
@@ -113,8 +112,8 @@ def _pattern_methods() -> list[Method]:
     return found
 
 
-def _lora(name: str, targets: str = "all", note: str = "", **arguments: Any) -> Method:
-    return Method(f"LoRA {name}", "LoraConfig", arguments, targets, note)
+def _lora(name: str, targets: str = "all", **arguments: Any) -> Method:
+    return Method(f"LoRA {name}", "LoraConfig", arguments, targets)
 
 
 METHODS = (
@@ -133,8 +132,8 @@ METHODS = (
     _lora("init false", r=4, lora_alpha=6, init_lora_weights=False),
     _lora("init gaussian", r=4, lora_alpha=6, init_lora_weights="gaussian"),
     _lora("init orthogonal", r=4, lora_alpha=6, init_lora_weights="orthogonal"),
-    _lora("fan_in_fan_out", note="fan_in_fan_out", fan_in_fan_out=True),
-    *_pattern_methods(),
+    _lora("fan_in_fan_out, which peft turns off", r=4, lora_alpha=6, fan_in_fan_out=True),
+    *_pattern_methods(_TABLES),
     Method(
         "LoRA rslora with patterns",
         "LoraConfig",
@@ -209,3 +208,5 @@ METHODS = (
         lambda model: {"feedforward_modules": targets(model, "all")},
     ),
 )
+# Plain names whose dots match other characters, as those of regular expressions do.
+DOTS = tuple(_pattern_methods(_DOTS))

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from oracle.libraries import library
 from oracle.storage import rounded
 from oracle.tiny import Tiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def adapted(model: Tiny, config: Any) -> Any:
-    """Return a copy of a model with an adapter of peft in float64."""
-    from peft import get_peft_model
+def adapted(model: Tiny, config: Any, dtype: torch.dtype = torch.float64) -> Any:
+    """Return a copy of a model with an adapter of peft.
 
-    return get_peft_model(model.fresh(), config).double()
+    The adapter is made in the given type, which some of them need to be float32, and what is
+    returned is float64.
+    """
+    adapter = library("peft").get_peft_model(model.fresh().to(dtype), config)
+    # Nobody reads the page that peft writes beside an adapter, and it takes longer than the rest.
+    adapter.create_or_update_model_card = lambda folder: None
+    return adapter.double()
 
 
 def randomize(adapter: Any, dtype: torch.dtype, seed: int = 0) -> None:
@@ -59,11 +65,10 @@ def merged(layer: Any, base: Any) -> dict[str, Tensor]:
 
 def layers(adapter: Any) -> Iterable[tuple[str, Any]]:
     """Yield the layers that peft has replaced, by their path in the model."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
+    tuned = library("peft.tuners.tuners_utils").BaseTunerLayer
     root: nn.Module = adapter.get_base_model()
     for path, module in root.named_modules():
-        if isinstance(module, BaseTunerLayer):
+        if isinstance(module, tuned):
             yield path, module
 
 
@@ -87,9 +92,12 @@ def save(adapter: Any, folder: Path, dtype: torch.dtype, form: str) -> Path:
     config.write_text(json.dumps(fields), encoding="utf-8")
     if form == "beside":
         return path
-    found = {
-        name.removeprefix("base_model.model."): value for name, value in load_file(path).items()
-    }
+    found = load_file(path)
+    if form == "pickle":
+        path.unlink()
+        torch.save(found, folder / "adapter_model.bin")
+        return folder / "adapter_model.bin"
+    found = {name.removeprefix("base_model.model."): value for name, value in found.items()}
     if form == "bare":
         path.unlink()
         save_file(found, folder / "my style.safetensors")
@@ -101,5 +109,6 @@ def save(adapter: Any, folder: Path, dtype: torch.dtype, form: str) -> Path:
     return path
 
 
-# As peft saves it; a file of any name, the only one in its folder; as pipelines of diffusers do.
-FORMS = ("beside", "bare", "header")
+# As peft saves it; a file of any name, the only one in its folder; as pipelines of diffusers save
+# it; and as peft did before there was safetensors.
+FORMS = ("beside", "bare", "header", "pickle")

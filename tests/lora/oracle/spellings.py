@@ -84,7 +84,7 @@ WRAPPED = (
 
 
 class Names(NamedTuple):
-    """Suffixes of the two factors; `scaled` tells whether scales of 8 bits follow the first part."""
+    """Suffixes of the two factors; `scaled` tells whether scales of 8 bits may follow them."""
 
     down: str
     up: str

@@ -15,12 +15,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
+from oracle.libraries import library
 from torch import Tensor, nn
 from vivace.lora.architecture import Architecture
 from vivace.lora.models import qwen_image, qwen_image_21, z_image
 
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)
-QWEN_21 = qwen_image_21(depth=2, hidden=48, ffn=144, head=16, text=20, latent=16)
+QWEN_21 = qwen_image_21(depth=2, hidden=48, ffn=144, head=16, text=20, latent=12)
 Z_IMAGE = z_image(depth=2, refiners=1, hidden=24, ffn=64, head=8, text=20, latent=16, siglip=12)
 ARCHITECTURES = (QWEN, QWEN_21, Z_IMAGE)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
@@ -104,9 +105,7 @@ _TOKENS = ("x_pad_token", "cap_pad_token", "siglip_pad_token")
 
 
 def _qwen() -> nn.Module:
-    from diffusers import QwenImageTransformer2DModel
-
-    return QwenImageTransformer2DModel(
+    return library("diffusers").QwenImageTransformer2DModel(
         in_channels=16,
         out_channels=4,
         num_layers=2,
@@ -118,11 +117,9 @@ def _qwen() -> nn.Module:
 
 
 def _qwen_21() -> nn.Module:
-    from diffusers import QwenImage21Transformer2DModel
-
-    return QwenImage21Transformer2DModel(
-        in_channels=16,
-        out_channels=16,
+    return library("diffusers").QwenImage21Transformer2DModel(
+        in_channels=12,
+        out_channels=12,
         num_layers=2,
         attention_head_dim=16,
         num_attention_heads=3,
@@ -132,9 +129,7 @@ def _qwen_21() -> nn.Module:
 
 
 def _z_image() -> nn.Module:
-    from diffusers import ZImageTransformer2DModel
-
-    model: Any = ZImageTransformer2DModel(
+    model = library("diffusers").ZImageTransformer2DModel(
         in_channels=4,
         dim=24,
         n_layers=2,
