@@ -97,7 +97,7 @@ _TABLES: dict[str, dict[str, float]] = {
 _DOTS = {"a dot for an underscore": {"{a}.to.q": 2, "{b}.0.{a}.to.k": 8}}
 
 
-def _pattern_methods(tables: Mapping[str, dict[str, float]]) -> list[Method]:
+def _pattern_methods(tables: Mapping[str, Mapping[str, float]]) -> list[Method]:
     found = []
     for name, table in tables.items():
         alphas = {pattern: value + 0.5 for pattern, value in table.items()}
