@@ -21,6 +21,7 @@ from .name_patterns import NamePatterns, PatternError
 
 NAME = "adapter_config.json"
 _MAX_BYTES = 4 * 2**20
+_LARGEST = 2.0**127  # what float32 holds
 _METHODS = frozenset({"LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT"})
 # Initializations that change the base weight, so that W + BA is not what was trained.
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
@@ -290,8 +291,11 @@ def _patterns(fields: Mapping[str, Any], name: str) -> NamePatterns:
 def _flat(metadata: Mapping[str, str]) -> AdapterConfig:
     """Scales that some trainers put into the header one by one."""
     alpha, rank = number(metadata.get("lora_alpha")), number(metadata.get("lora_rank"))
-    if alpha is not None and rank is not None and rank >= 1:
+    if alpha is not None and rank is not None and _is_rank(rank):
         return AdapterConfig("the header", alpha=alpha, rank=int(rank))
+    if "lora_alpha" in metadata and "lora_rank" in metadata:
+        problem = "the header has lora_alpha and lora_rank that are no numbers of a scale"
+        return AdapterConfig("the header", problem=problem)
     if "lokr" in metadata.get("networkType", "").lower():
         return AdapterConfig("the header", alpha=number(metadata.get("alpha")))
     return NONE
@@ -305,7 +309,7 @@ def number(value: object) -> float | None:
         result = float(value)
     except (ValueError, OverflowError):
         return None
-    return result if math.isfinite(result) else None
+    return result if abs(result) < _LARGEST else None
 
 
 def json_object(text: str | None) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _plain(parts: dict[str, Tensor]) -> dict[str, Tensor]:
         elif tensor.dtype in _FP8:
             flat = flat.to(torch.bfloat16)
             # A LoRA's own values are far below: these fill the range, so a scale was divided out.
-            if role in SCALE_OF and flat.abs().max() >= torch.finfo(tensor.dtype).max:
+            if tensor.dim() >= 2 and flat.abs().max() >= torch.finfo(tensor.dtype).max:
                 raise Unusable(f"{role} fills the range of fp8, and the scale for it is missing")
         found[role] = flat
     return found
@@ -143,8 +143,8 @@ def _glora(plan: ModulePlan, parts: Parts, scale: float) -> Glora:
 
 
 def _ia3(plan: ModulePlan, parts: Parts, scale: float) -> Scaling:
-    by_input = int(parts["on_input"].item())
-    if by_input not in (0, 1) or parts["weight"].numel() != plan.target.shape[by_input]:
+    by_input = parts["on_input"].item()
+    if by_input not in (0, 1) or parts["weight"].numel() != plan.target.shape[int(by_input)]:
         raise Unusable(f"IA3's on_input is {by_input} beside a weight of {parts['weight'].numel()}")
     lift = parts["weight"].float().reshape((1, -1) if by_input else (-1, 1))
     return Scaling(lift, _size(plan))

@@ -89,15 +89,14 @@ def _report(file: LoraFile, keys: KeyMap, plans: Plans) -> Report:
         reasons = {entry.reason for entry in entries if entry.status != MAPPED}
         only = reasons.pop() if len(reasons) == 1 else "no module of a supported model in it"
         return Report(str(file.path), None, only, entries, modules_total=keys.modules)
-    ranks = [plan.rank for plan in plans.plans if plan.rank is not None]
     return Report(
         file=str(file.path),
         architecture=keys.architecture.name,
         refusal=None,
         keys=entries,
         faults=plans.faults,
-        formats=tuple(sorted({_format(plan) for plan in plans.plans})),
-        ranks=(min(ranks), max(ranks)) if ranks else None,
+        formats=formats_of(plans.plans),
+        ranks=ranks_of(plans.plans),
         modules_matched=len({(group.target.module, group.target.part) for group in plans.groups}),
         modules_total=keys.modules,
         nbytes=applied_bytes(plans.plans, infos),
@@ -130,8 +129,15 @@ _FORMATS = {
 }
 
 
-def _format(plan: ModulePlan) -> str:
-    return ("DoRA " if plan.dora else "") + _FORMATS[plan.family]
+def formats_of(plans: tuple[ModulePlan, ...]) -> tuple[str, ...]:
+    """Return the families of adapters, for people, in the order of the alphabet."""
+    return tuple(sorted({("DoRA " if p.dora else "") + _FORMATS[p.family] for p in plans}))
+
+
+def ranks_of(plans: tuple[ModulePlan, ...]) -> tuple[int, int] | None:
+    """Return the smallest and the largest rank, None if nothing has one."""
+    ranks = [plan.rank for plan in plans if plan.rank is not None]
+    return (min(ranks), max(ranks)) if ranks else None
 
 
 @dataclass(frozen=True)

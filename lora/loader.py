@@ -23,7 +23,9 @@ from .examine import (
     Seen,
     applied_bytes,
     examine,
+    formats_of,
     identity,
+    ranks_of,
     remember,
     settled,
 )
@@ -222,6 +224,8 @@ class _Built:
             known,
             keys=keys,
             faults=(*known.faults, *self.faults),
+            formats=formats_of(plans),
+            ranks=ranks_of(plans),
             modules_matched=len({(g.target.module, g.target.part) for g in self._groups}),
             nbytes=applied_bytes(plans, infos),
         )
