@@ -50,7 +50,7 @@ class AdapterConfig:
         problem: why a scale cannot be known from it; for modules that have no alpha of their own.
         refusal: why nothing of the file can be computed.
         notes: what people should know about it.
-        base_class: the class or name of the model that was trained.
+        base_models: the class and the name of the model that was trained, as far as stated.
     """
 
     source: str = ""
@@ -64,7 +64,7 @@ class AdapterConfig:
     problem: str | None = None
     refusal: str | None = None
     notes: tuple[str, ...] = ()
-    base_class: str | None = None
+    base_models: tuple[str, ...] = ()
 
     def check_rank(self, name: str, rank: int) -> None:
         """Compare the rank of a module's factors with the stated one.
@@ -226,7 +226,7 @@ def _interpreted(fields: Mapping[str, Any], source: str) -> AdapterConfig:
         dora=fields.get("use_dora") is True,
         refusal=refusal,
         notes=tuple(_notes(fields, source)),
-        base_class=_base_class(fields),
+        base_models=_base_models(fields),
     )
 
 
@@ -250,13 +250,11 @@ def _notes(fields: Mapping[str, Any], source: str) -> list[str]:
     return found
 
 
-def _base_class(fields: Mapping[str, Any]) -> str | None:
+def _base_models(fields: Mapping[str, Any]) -> tuple[str, ...]:
     mapping = fields.get("auto_mapping")
     named = mapping.get("base_model_class") if isinstance(mapping, dict) else None
-    for value in (named, fields.get("base_model_name_or_path")):
-        if isinstance(value, str) and value:
-            return value[:200]
-    return None
+    values = (named, fields.get("base_model_name_or_path"))
+    return tuple(value[:200] for value in values if isinstance(value, str) and value)
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:

@@ -93,8 +93,7 @@ def judge(
 def labels_of(metadata: Mapping[str, str], config: AdapterConfig) -> list[Label]:
     """Return what a header, and the configuration of an adapter, call the model."""
     found = [(name, metadata[name]) for name in _LABELS if metadata.get(name)]
-    if config.base_class:
-        found.append((config.source, config.base_class))
+    found += [(config.source, name) for name in config.base_models]
     return [Label(place, text[:_SHOWN], model_of_label(text)) for place, text in found]
 
 
@@ -243,7 +242,8 @@ def _unknown_modules(
     if not all(m.common or any(_could_be(twin, m) for twin in partial) for m in fitting):
         return None
     others = f"and the others are in {_could_be_whose(fitting, best)} too"
-    if names.strange:
+    # A few may be somebody's own; another model has more of them.
+    if 3 * len(names.strange) >= max(len(fitting), 1):
         name = names.strange[0][:100]
         return f"{len(names.strange)} of its modules are in no supported model ({name!r}), {others}"
     clip = next((key for key in names.foreign if _CLIP in key), None)
@@ -305,4 +305,4 @@ def _notes(modules: list[_Module], best: Architecture, said: list[Label]) -> lis
     if not all(module.common or _shared_by_any(module, best) for module in fitting):
         return []
     others = _could_be_whose(fitting, best)
-    return [f"its module names and shapes also fit {others}; the file does not say whose"]
+    return [f"its names and sizes fit {others} too, without a label"]

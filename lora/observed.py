@@ -72,6 +72,12 @@ def _of_lokr(shapes: Mapping[str, Shape], expected: Shape) -> Size | None:
 
 
 def _of_vector(shapes: Mapping[str, Shape], expected: Shape) -> Size | None:
+    if len(shapes.get("ia3_l", ())) == 2:
+        out, inp = shapes["ia3_l"]
+        return (None, inp) if out == 1 else (out, None)
+    if "on_input" in shapes and shapes.get("weight"):
+        size = shapes["weight"][0]
+        return (None, size) if size == expected[-1] else (size, None)
     for role in ("diff_b", "up_bias", "magnitude", "bias", "glora_b1"):
         if shapes.get(role):
             return shapes[role][0], None

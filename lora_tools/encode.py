@@ -55,6 +55,8 @@ def encode(
         stored = tensors[called.of("diff_b")] = _converted(change, dtype, unit)
         if not unit.weight:
             return Encoded(unit, tensors, None, *_rounding(change, stored))
+    if not unit.weight:
+        return Encoded(unit, tensors)
     linear = len(unit.shape) == 2 and model.modules[unit.module].kind == "linear"
     exact = whole(unit)
     if exact is None and limit is None:

@@ -97,12 +97,13 @@ def ensure_models(folder: Path, comfyui: Path) -> None:
 
 
 def save(state_dict: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a safetensors file so that it is there whole or not at all."""
+    """Write a safetensors file with a trainer's label; it is there whole or not at all."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in state_dict.items()}, unfinished, {"format": "pt"})
+    metadata = {"format": "pt", "ss_base_model_version": "qwen_image"}
+    save_file({k: v.contiguous() for k, v in state_dict.items()}, unfinished, metadata)
     unfinished.replace(path)
 
 

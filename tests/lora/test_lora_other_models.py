@@ -47,7 +47,7 @@ EQUAL_ATTENTION = {
     "Ovis-Image": 6,
     "Bria FIBO": 8,
 }
-NOTE = "its module names and shapes also fit"
+NOTE = "its names and sizes fit"
 
 Look = Callable[..., Report]
 
@@ -232,9 +232,7 @@ def test_attention_of_few_blocks_is_anybodys(
     shapes = tensors(linears, spelling)
     unlabelled = look(shapes)
     assert (unlabelled.architecture, unlabelled.modules_matched) == ("qwen_image", len(linears))
-    assert unlabelled.notes == (
-        f"{NOTE} FLUX.1, Chroma and HunyuanVideo; the file does not say whose",
-    )
+    assert unlabelled.notes == (f"{NOTE} FLUX.1, Chroma and HunyuanVideo too, without a label",)
     own = look(shapes, {VERSION: "qwen_image"})
     assert (own.architecture, own.notes) == ("qwen_image", ())
     assert "made for FLUX.1" in (look(shapes, {VERSION: "flux.1"}).refusal or "")
@@ -273,7 +271,7 @@ def test_klein_9b_has_attention_of_qwen_image_21(look: Look) -> None:
     assert look(tensors(both)).refusal
     report = look(tensors(one))
     assert report.architecture == "qwen_image_21"
-    assert report.notes == (f"{NOTE} FLUX.2; the file does not say whose",)
+    assert report.notes == (f"{NOTE} FLUX.2 too, without a label",)
     assert applied((labels, look(tensors(one), labels)) for labels in OTHERS[title].labels) == []
     assert look(tensors(one), {VERSION: "qwen_image_2"}).notes == ()
 
@@ -290,7 +288,7 @@ def test_mage_flow_is_known_by_its_twelve_blocks_or_a_label(blocks: int, look: L
         assert "probably made for Mage Flow" in (report.refusal or "")
     else:
         assert report.architecture == "qwen_image"
-        assert report.notes == (f"{NOTE} Mage Flow; the file does not say whose",)
+        assert report.notes == (f"{NOTE} Mage Flow too, without a label",)
     labelled = ((labels, look(tensors(linears, spelling), labels)) for labels in mage.labels)
     assert applied(labelled) == []
 
@@ -303,7 +301,7 @@ def test_a_mage_flow_file_is_known_by_any_layer_outside_of_the_blocks(look: Look
 def test_mage_flow_without_its_modulation_is_anybodys(look: Look) -> None:
     """A limit: the default of musubi-tuner, which labels its files, leaves the modulation out."""
     shapes = tensors(COVERAGE["all blocks without modulation"](OTHERS["Mage Flow"]), "kohya")
-    assert look(shapes).notes == (f"{NOTE} Mage Flow; the file does not say whose",)
+    assert look(shapes).notes == (f"{NOTE} Mage Flow too, without a label",)
     assert look(shapes, {VERSION: "mage_flow"}).refusal
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-# What the tests here share is found as `oracle.*`.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 
 @pytest.fixture(autouse=True, scope="session")
 def _oracles() -> None:
-    from oracle.libraries import library
+    from support.oracle.libraries import library
 
     for name in ("diffusers", "peft", "lycoris"):
         library(name)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from oracle.compare import check, write
-from oracle.diffusers_models import changes, factors
-from oracle.storage import PLAIN
-from oracle.tiny import NAMES, Tiny, tiny
+from support.oracle.compare import check, write
+from support.oracle.diffusers_models import changes, factors
+from support.oracle.storage import PLAIN
+from support.oracle.tiny import NAMES, Tiny, tiny
 from torch import Tensor
 
 Tensors = dict[str, Tensor]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from oracle.compare import check, write
-from oracle.diffusers_models import bare, changes, factors, fused, mixin
-from oracle.libraries import library
-from oracle.peft_models import randomize
-from oracle.storage import PLAIN
-from oracle.tiny import NAMES, Tiny, tiny
 from safetensors import safe_open
+from support.oracle.compare import check, write
+from support.oracle.diffusers_models import bare, changes, factors, fused, mixin
+from support.oracle.libraries import library
+from support.oracle.peft_models import randomize
+from support.oracle.storage import PLAIN
+from support.oracle.tiny import NAMES, Tiny, tiny
 from torch import Tensor, nn
 
 # By the name of each, what is not the default. ``{a}`` is the attention of the model.

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from oracle.compare import load
-from oracle.refused_files import FILES
-from oracle.tiny import ARCHITECTURES
+from support.oracle.compare import load
+from support.oracle.refused_files import FILES
+from support.oracle.tiny import ARCHITECTURES
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
 

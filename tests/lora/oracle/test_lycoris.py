@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from oracle.compare import check, check_refused, write
-from oracle.lycoris_modules import ALGORITHMS, Algorithm, make
-from oracle.spellings import DOTTED, FLAT, RENAMES, renamed, stem
-from oracle.storage import PLAIN
-from oracle.tiny import NAMES, tiny
+from support.oracle.compare import check, check_refused, write
+from support.oracle.lycoris_modules import ALGORITHMS, Algorithm, make
+from support.oracle.spellings import DOTTED, FLAT, RENAMES, renamed, stem
+from support.oracle.storage import PLAIN
+from support.oracle.tiny import NAMES, tiny
 from torch import Tensor
 
 SHARES = 4

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from oracle.compare import check, check_refused, write
-from oracle.libraries import library
-from oracle.lycoris_modules import ALGORITHMS, make, widened
-from oracle.spellings import RENAMES, renamed
-from oracle.storage import PLAIN
-from oracle.tiny import NAMES, Tiny, tiny
+from support.oracle.compare import check, check_refused, write
+from support.oracle.libraries import library
+from support.oracle.lycoris_modules import ALGORITHMS, make, widened
+from support.oracle.spellings import RENAMES, renamed
+from support.oracle.storage import PLAIN
+from support.oracle.tiny import NAMES, Tiny, tiny
 from torch import Tensor, nn
 
 # Norms by diffusers' path, the engine's names of which are ComfyUI's.

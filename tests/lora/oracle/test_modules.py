@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from oracle.compare import check, write
-from oracle.drawn import Factors, draw, with_bias
-from oracle.spellings import RENAMES, Rename, renamed, stem
-from oracle.storage import PLAIN, Precision
-from oracle.tiny import NAMES, tiny
+from support.oracle.compare import check, write
+from support.oracle.drawn import Factors, draw, with_bias
+from support.oracle.spellings import RENAMES, Rename, renamed, stem
+from support.oracle.storage import PLAIN, Precision
+from support.oracle.tiny import NAMES, tiny
 from torch import Tensor
 
 RANK, ALPHA = 3, 4.5

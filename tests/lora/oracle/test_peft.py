@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from oracle.compare import check
-from oracle.peft_cases import DOTS, METHODS, Method
-from oracle.peft_models import FORMS, adapted, changes, randomize, save
-from oracle.storage import PLAIN
-from oracle.tiny import NAMES, tiny
+from support.oracle.compare import check
+from support.oracle.peft_cases import DOTS, METHODS, Method
+from support.oracle.peft_models import FORMS, adapted, changes, randomize, save
+from support.oracle.storage import PLAIN
+from support.oracle.tiny import NAMES, tiny
 
 # How each adapter is saved. Every method comes in all of them.
 SAVED = tuple(zip(("float32", "bfloat16", "e4m3", "float16"), FORMS, strict=True))

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from oracle.compare import check, check_refused, write
-from oracle.libraries import library
-from oracle.peft_cases import targets
-from oracle.peft_models import adapted, changes, layers, randomize, save
-from oracle.tiny import NAMES, Tiny, tiny
 from safetensors.torch import load_file
+from support.oracle.compare import check, check_refused, write
+from support.oracle.libraries import library
+from support.oracle.peft_cases import targets
+from support.oracle.peft_models import adapted, changes, layers, randomize, save
+from support.oracle.tiny import NAMES, Tiny, tiny
 from torch import Tensor
 
 _FLOAT = torch.float32

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from oracle.compare import check, write
-from oracle.drawn import Drawn, draw
-from oracle.spellings import (
+from support.oracle.compare import check, write
+from support.oracle.drawn import Drawn, draw
+from support.oracle.spellings import (
     DOTTED,
     FACTORS,
     FLAT,
@@ -22,8 +22,8 @@ from oracle.spellings import (
     stem,
     wrapped,
 )
-from oracle.storage import PLAIN, Precision, precisions
-from oracle.tiny import NAMES, tiny
+from support.oracle.storage import PLAIN, Precision, precisions
+from support.oracle.tiny import NAMES, tiny
 from torch import Tensor
 from vivace.lora.errors import LoraModelError
 

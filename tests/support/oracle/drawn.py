@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from oracle.libraries import library
-from oracle.peft_models import adapted, layers, merged
-from oracle.storage import Precision, Stored, rounded, store
-from oracle.tiny import tiny
+from support.oracle.libraries import library
+from support.oracle.peft_models import adapted, layers, merged
+from support.oracle.storage import Precision, Stored, rounded, store
+from support.oracle.tiny import tiny
 from torch import Tensor
 
 

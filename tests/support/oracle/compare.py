@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from oracle.tiny import ARCHITECTURES, Tiny
 from safetensors.torch import save_file
+from support.oracle.tiny import ARCHITECTURES, Tiny
 from torch import Tensor
 from vivace.lora.cache import ByteLru
 from vivace.lora.delta import Delta

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from oracle.libraries import library
+from support.oracle.libraries import library
 from torch import Tensor, nn
 from vivace.lora.architecture import Architecture
 from vivace.lora.models import qwen_image, qwen_image_21, z_image

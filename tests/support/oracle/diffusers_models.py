@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from oracle.libraries import library
-from oracle.tiny import Tiny, is_fused
+from support.oracle.libraries import library
+from support.oracle.tiny import Tiny, is_fused
 from torch import Tensor
 
 

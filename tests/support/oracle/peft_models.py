@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from oracle.libraries import library
-from oracle.storage import rounded
-from oracle.tiny import Tiny
 from safetensors.torch import load_file, save_file
+from support.oracle.libraries import library
+from support.oracle.storage import rounded
+from support.oracle.tiny import Tiny
 from torch import Tensor, nn
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from oracle.libraries import library
-from oracle.storage import rounded
-from oracle.tiny import Tiny
+from support.oracle.libraries import library
+from support.oracle.storage import rounded
+from support.oracle.tiny import Tiny
 from torch import Tensor, nn
 
 

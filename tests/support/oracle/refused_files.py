@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from oracle.compare import write
-from oracle.test_peft_refused import METHODS, TOLD, save
+from support.oracle.compare import write
+from support.oracle.peft_refused import METHODS, TOLD, save
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]

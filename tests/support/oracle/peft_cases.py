@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from oracle.libraries import library
-from oracle.tiny import Tiny
+from support.oracle.libraries import library
+from support.oracle.tiny import Tiny
 
 # Where the projections of a model's attention stand, and others whose names are alike.
 _ATTENTION = {
