@@ -25,16 +25,46 @@ class PatternError(ValueError):
     """A pattern that cannot be used; the message quotes it and says why."""
 
 
+class _Plain:
+    """Patterns without other signs than dots, which match any character, as in any expression.
+
+    They are grouped by their length and where their dots are: a name is looked up once for each
+    group of its length, with the same places left out.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[int, dict[tuple[int, ...], dict[str, tuple[int, float]]]] = {}
+
+    def add(self, pattern: str, place: int, value: float) -> None:
+        """Add a pattern; the first of equal ones counts."""
+        dots = tuple(i for i, letter in enumerate(pattern) if letter == ".")
+        group = self._groups.setdefault(len(pattern), {}).setdefault(dots, {})
+        group.setdefault(pattern, (place, value))
+
+    def find(self, name: str) -> list[tuple[int, float]]:
+        """Return place and value of the patterns that match a whole name."""
+        found = []
+        for dots, group in self._groups.get(len(name), {}).items():
+            letters = list(name)
+            for i in dots:
+                letters[i] = "."
+            hit = group.get("".join(letters))
+            if hit is not None:
+                found.append(hit)
+        return found
+
+
 @dataclass(frozen=True)
 class NamePatterns:
     """Numbers by pattern of module names; build it with `parse`."""
 
-    _literal: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    _anchored: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    _anywhere: _Plain = field(default_factory=_Plain)
+    _anchored: _Plain = field(default_factory=_Plain)
     _expressions: tuple[tuple[int, re.Pattern[str], float], ...] = ()
+    _count: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self._literal or self._anchored or self._expressions)
+        return self._count > 0
 
     @staticmethod
     def parse(values: Mapping[str, float]) -> NamePatterns:
@@ -43,28 +73,26 @@ class NamePatterns:
         Raises:
             PatternError: one is no regular expression, or could take very long to match.
         """
-        literal: dict[str, tuple[int, float]] = {}
-        anchored: dict[str, tuple[int, float]] = {}
+        anywhere, anchored = _Plain(), _Plain()
         expressions: list[tuple[int, re.Pattern[str], float]] = []
         for place, (pattern, value) in enumerate(values.items()):
-            # A dot in a plain name would match any character, but names have dots only there.
             if _LITERAL.fullmatch(pattern):
-                table = anchored if pattern.startswith("^") else literal
-                table.setdefault(pattern.strip("^$"), (place, value))
+                table = anchored if pattern.startswith("^") else anywhere
+                table.add(pattern.strip("^$"), place, value)
             else:
                 expressions.append((place, _compiled(pattern), value))
         if sum(_steps(pattern) for pattern in values) > _MOST_STEPS:
             raise PatternError(f"{len(values)} patterns could take very long to match")
-        return NamePatterns(literal, anchored, tuple(expressions))
+        return NamePatterns(anywhere, anchored, tuple(expressions), len(values))
 
     def get(self, name: str) -> float | None:
         """Return the value of the first pattern that matches a dotted module name, or None."""
-        found = [self._anchored[name]] if name in self._anchored else []
+        if not self:
+            return None
+        found = self._anchored.find(name)
         start = 0
-        while self._literal and start >= 0:
-            hit = self._literal.get(name[start:])
-            if hit is not None:
-                found.append(hit)
+        while start >= 0:
+            found += self._anywhere.find(name[start:])
             start = name.find(".", start) + 1 or -1
         first = min(found, default=None)
         for place, expression, value in self._expressions:

@@ -24,7 +24,6 @@ def test_method(kind: str, model: str, tmp_path: Path) -> None:
             _compare(method, model, tmp_path / str(number))
 
 
-@pytest.mark.xfail(strict=True, reason="a dot of a plain name in a pattern matches dots only")
 @pytest.mark.parametrize("model", NAMES)
 @pytest.mark.parametrize("method", DOTS, ids=lambda method: method.name)
 def test_dots_match_any_character(method: Method, model: str, tmp_path: Path) -> None:
