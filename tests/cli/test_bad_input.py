@@ -41,7 +41,7 @@ CASES = [
     (["lora", "extract", A, "gone", *OUT], 1, "There is no file gone"),
     (["lora", "check"], 2, "FOLDER is missing"),
     (["lora", "check", A], 1, "is not a folder. Name the folder that the LoRAs are in"),
-    (["lora", "check", ".", "--model", "sdxl"], 2, "not one of qwen_image, z_image"),
+    (["lora", "check", ".", "--model", "sdxl"], 2, "not one of qwen_image, qwen_image_21, z_image"),
     (["migrate"], 2, "FILES is missing"),
     (["migrate", "gone.json"], 1, "gone.json: there is no such file"),
     (["migrate", "w.json"], 1, "w.json: damaged: not a JSON object"),
