@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..lora.file_types import is_lora_file
+from ..lora.names import lora_files_below
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
 from .rules import Known
 
@@ -47,12 +47,7 @@ def is_picture(path: Path) -> bool:
 
 def files_here(models: Path) -> Known:
     """The LoRAs and language models below ComfyUI's `models` folder, as ComfyUI names them."""
-    loras = [
-        (Path(folder) / name).relative_to(models / "loras").as_posix()
-        for folder, _, names in os.walk(models / "loras", followlinks=True)
-        for name in names
-        if is_lora_file(name)
-    ]
+    loras = lora_files_below(models / "loras")
     language = _folders(models, "LLM", "text_encoders")
     return Known(loras, language, music_models=_folders(models, "musicgen"))
 

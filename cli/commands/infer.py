@@ -117,17 +117,14 @@ def _fill(builder: Builder, values: Values) -> list[dict[str, object]]:
 
 
 def _rows(builder: Builder, words: list[str]) -> list[dict[str, object]]:
-    from ..workflow.build import named
+    from ..workflow.build import named_lora
     from .lora_merge import source
 
     offered = builder.choices("LoraLoader", "lora_name")
     rows = []
     for word in words:
         path, strength = source(word)
-        name = str(path)
-        if not name.endswith(".safetensors") and name not in offered:
-            name += ".safetensors"
-        lora = named(name, offered, "--lora", "LoRA")
+        lora = named_lora(str(path), offered, "--lora")
         rows.append({"on": True, "lora": lora, "strength": strength})
     return rows
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..commands.infer import parse_size
 from ..errors import CliError, UsageError
-from ..workflow.build import Builder, named
+from ..workflow.build import Builder, named_lora
 from ..workflow.families import Files, choose_files, template
 from .config import INPUTS, Config
 
@@ -90,7 +90,7 @@ def _add_training(builder: Builder, config: Config) -> int:
     if config.resume is None:
         return 0
     offered = [one for one in builder.choices(TRAIN, "existing_lora") if one != NONE]
-    lora = named(config.resume, offered, "resume", "LoRA")
+    lora = named_lora(config.resume, offered, "resume")
     builder.prompt["train"]["inputs"]["existing_lora"] = lora
     # As the server's node reads it out of the name.
     count = lora.split("_steps_")[0].split("_")[-1]
