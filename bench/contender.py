@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ..byte_lru import ByteLru
 from ..lora import examine, mapping, models, naming
 from ..lora.branch import Branch
-from ..lora.cache import ByteLru
 from ..lora.compose import Composer
 from ..lora.loader import CACHE, Lora, load_lora
 from ..lora.stack import LoraStack

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..lora.cache import default_limit
 from ..lora.examine import inspect
 from ..lora.loader import CACHE
 from ..wrappers.apply import apply_loras
@@ -121,4 +122,4 @@ def _on_a_model(model: Any, paths: Sequence[Path], timings: Timings) -> None:
         timings.time("one on again", lambda: apply(rows), fresh=False)
     forget_everything()
     _running.clear()
-    CACHE.resize(None)
+    CACHE.resize(default_limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..lora.cache import ByteLru
+from ..byte_lru import ByteLru
 from ..vlm.disk_tier import DiskTier
 from ..vlm.embedding_cache import EmbeddingCache, ImageEmbedding
 from ..vlm.hashing import EmbeddingKey

@@ -19,7 +19,9 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, ROW, BOX, HEIGHT = 860, 78, 128, 36
 # In words of two or three, what a box stands for.
 SUBJECTS = {
+    "byte_lru": "bounded caches",
     "cli": "command line",
+    "defaults": "values of inputs",
     "http_api": "server, registered",
     "lazy_registry": "table of nodes",
     "lora": "files, factors, stacks",

@@ -11,9 +11,10 @@ from time import perf_counter
 
 import torch
 
+from ..byte_lru import ByteLru
 from .adapters import build, non_finite
 from .architecture import Architecture
-from .cache import ByteLru
+from .cache import default_limit
 from .delta import Delta
 from .dora import Dora
 from .errors import LoraModelError, Unusable
@@ -76,7 +77,7 @@ class Lora:
     seconds: float
 
 
-CACHE: ByteLru[Lora] = ByteLru()
+CACHE: ByteLru[Lora] = ByteLru(default_limit)
 
 
 def load_lora(

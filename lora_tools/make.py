@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..byte_lru import ByteLru
 from ..lora.architecture import Architecture
-from ..lora.cache import ByteLru
 from ..lora.errors import Unusable
 from ..lora.file import LoraFile
 from ..lora.loader import Lora, load_lora

@@ -15,7 +15,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from ...lora.cache import ByteLru
+from ...byte_lru import ByteLru
 from ...lora.compose import Composer
 from ...lora.errors import LoraFileError, LoraFormatError, LoraModelError
 from ...lora.examine import inspect

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from ...byte_lru import ByteLru
 from ...lora.architecture import Architecture
-from ...lora.cache import ByteLru
 from ...lora.compose import Composer
 from ...lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
 from ...lora.examine import inspect

@@ -131,7 +131,7 @@ class Changing:
 
 
 def lora(folder: Path) -> Changing:
-    from vivace.lora.cache import ByteLru
+    from vivace.byte_lru import ByteLru
     from vivace.lora.loader import Lora, load_lora
     from vivace.wrappers.running_model import architecture_of
 

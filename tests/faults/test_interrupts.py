@@ -68,8 +68,8 @@ def test_answers_of_nodes(tmp_path: Path) -> None:
     def after(error: BaseException | None) -> None:
         assert isinstance(error, Interrupted)
         figures = vlm_session.EMBEDDINGS.statistics
-        kept = vlm_session.EMBEDDINGS._entries.values()
-        assert figures.nbytes == sum(embedding.nbytes for embedding in kept)
+        kept = vlm_session.EMBEDDINGS._kept.by_use()
+        assert figures.nbytes == sum(embedding.nbytes for _, embedding in kept)
         (patcher,) = vlm_session.POOL.patchers.values()
         assert patcher.local is not None
         assert differences(patcher.local.model, base) == []

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.lora_samples import write
+from vivace.byte_lru import ByteLru
 from vivace.lora import examine
-from vivace.lora.cache import ByteLru
 from vivace.lora.errors import LoraFileError, LoraFormatError
 from vivace.lora.file import LoraFile
 from vivace.lora.info import LoraInfo, lora_info, training_tags

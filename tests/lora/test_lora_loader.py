@@ -22,8 +22,8 @@ from support.lora_samples import (
     total,
     write,
 )
+from vivace.byte_lru import ByteLru
 from vivace.lora import examine, loader
-from vivace.lora.cache import ByteLru
 from vivace.lora.compose import Composer
 from vivace.lora.errors import LoraFileError
 from vivace.lora.examine import inspect

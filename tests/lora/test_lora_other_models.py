@@ -26,7 +26,7 @@ from support.other_models import (
     tensors,
     write_hollow,
 )
-from vivace.lora.cache import ByteLru
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
 from vivace.lora.loader import load_lora

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.lora_samples import write
-from vivace.lora.cache import ByteLru
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraError
 from vivace.lora.examine import inspect
 from vivace.lora.info import lora_info

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from support.lora_samples import close, loha, lora, named, write
 from torch import Tensor
-from vivace.lora.cache import ByteLru
+from vivace.byte_lru import ByteLru
 from vivace.lora.delta import Delta
 from vivace.lora.errors import LoraError
 from vivace.lora.loader import load_lora

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from vivace.byte_lru import ByteLru
 from vivace.lora.architecture import Architecture
-from vivace.lora.cache import ByteLru
 from vivace.lora.delta import Delta
 from vivace.lora.loader import Lora, load_lora
 from vivace.lora.models import qwen_image, z_image

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from support.oracle.tiny import ARCHITECTURES, Tiny
 from torch import Tensor
-from vivace.lora.cache import ByteLru
+from vivace.byte_lru import ByteLru
 from vivace.lora.delta import Delta
 from vivace.lora.dora import Dora
 from vivace.lora.errors import LoraModelError
