@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..defaults import VLM
 from .network_thread import Emit, detached, run_in_thread
 from .openai_reply import Reply, Usage
 from .openai_request import ChatRequest, DataUrls, request_body
@@ -92,7 +93,7 @@ class RemoteEngine:
         self,
         requests: Sequence[ChatRequest],
         images: Mapping[str, bytes] | None = None,
-        concurrency: int = 4,
+        concurrency: int = VLM["engine.concurrency"],
         on_piece: Callable[[int, Piece], None] | None = None,
         on_outcome: Callable[[int, Outcome], None] | None = None,
         cancelled: Callable[[], bool] | None = None,

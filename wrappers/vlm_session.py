@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from comfy import model_management
 
+from ..defaults import VLM
 from ..vlm.embedding_cache import EmbeddingCache
 from ..vlm.engine_report import EngineReport
 from ..vlm.headroom import headroom_bytes
@@ -58,8 +59,8 @@ class ServerChoice:
     address: str
     model: str
     key: Secret | None = None
-    timeout: float = 180.0
-    concurrency: int = 4
+    timeout: float = VLM["engine.timeout"]
+    concurrency: int = VLM["engine.concurrency"]
 
 
 class Session(Protocol):
