@@ -97,16 +97,6 @@ def interleave_rows(rows: Tensor, groups: int = 6) -> Tensor:
     return planar.transpose(0, 1).reshape(rows.shape)
 
 
-def pad_rank(delta: LowRank, multiple: int = 16) -> LowRank:
-    """Return the same change with its rank padded with zeros to a multiple of `multiple`."""
-    extra = -delta.rank % multiple
-    if extra == 0:
-        return delta
-    a = torch.nn.functional.pad(delta.A, (0, 0, 0, extra))
-    b = torch.nn.functional.pad(delta.B, (0, extra))
-    return LowRank(a, b, delta.scale)
-
-
 def recompress(
     delta: LowRank, rank: int | None = None, tolerance: float = 0.0
 ) -> tuple[LowRank, float]:

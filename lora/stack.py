@@ -17,7 +17,6 @@ class LoraStack:
     Attributes:
         rows: the (LoRA, strength) pairs as given.
         identity: digest of files and strengths; equal digests mean equal results.
-        structure: digest of the files alone; if only `identity` differs, rescaling is enough.
 
     Raises:
         ValueError: a strength is not finite, or the LoRAs are for different models.
@@ -35,7 +34,6 @@ class LoraStack:
         if len({lora.architecture.name for lora in self.loras.values()}) > 1:
             raise ValueError("the LoRAs of a stack are for different models")
         self.strengths = {key: value for key, value in strengths.items() if value != 0.0}
-        self.structure = _digest(list(self.strengths))
         self.identity = _digest([(*key, value.hex()) for key, value in self.strengths.items()])
 
     def __eq__(self, other: object) -> bool:

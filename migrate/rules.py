@@ -48,10 +48,6 @@ class OldNode:
     consumers: Sequence[Consumer] = ()
     around: Neighbors = field(default_factory=NoNeighbors)
 
-    def has(self, name: str) -> bool:
-        """Whether the input has a value or a link."""
-        return name in self.linked or name in self.values
-
 
 @dataclass
 class NewNode:

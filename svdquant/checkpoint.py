@@ -87,10 +87,6 @@ class Checkpoint:
     dtype: str
     layers: tuple[PlacedLayer, ...] = field(repr=False)
 
-    def of_kind(self, kind: Kind) -> list[PlacedLayer]:
-        """Return the layers of one kind: ``"svdq"``, ``"awq"`` or ``"dense"``."""
-        return [placed for placed in self.layers if placed.layer.kind == kind]
-
 
 def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and check the header of a safetensors file.

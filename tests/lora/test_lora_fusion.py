@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.lora_samples import QWEN, Z_IMAGE, close, random
 from vivace.lora.delta import Hadamard, Kronecker, LowRank
-from vivace.lora.fusion import Placed, fuse, interleave_rows, pad_rank, recompress
+from vivace.lora.fusion import Placed, fuse, interleave_rows, recompress
 
 
 def member(rank: int, seed: int, scale: float = 1.0, out: int = 8, inp: int = 12) -> LowRank:
@@ -110,16 +110,6 @@ def test_interleave_rows(columns: tuple[int, ...]) -> None:
     assert not torch.equal(result, rows)
     with pytest.raises(ValueError, match="6 equal groups"):
         interleave_rows(random(13))
-
-
-@pytest.mark.parametrize(("rank", "padded"), [(1, 16), (15, 16), (16, 16), (17, 32)])
-def test_pad_rank(rank: int, padded: int) -> None:
-    delta = member(rank, 3, 0.7)
-    result = pad_rank(delta)
-    assert result.rank == padded
-    assert torch.equal(result.matrix(torch.float64), delta.matrix(torch.float64))
-    assert not result.A[rank:].any()
-    assert not result.B[:, rank:].any()
 
 
 def test_recompress_is_exact_at_the_true_rank() -> None:

@@ -228,12 +228,6 @@ def test_tokens_are_counted() -> None:
     assert engine.requests == 3
 
 
-def test_models_are_listed() -> None:
-    with OpenAIServer(models=["b", "a"]) as server:
-        assert RemoteEngine(server.url, "").list_models() == ["b", "a"]
-        assert server.requests[0].path == "/v1/models"
-
-
 def test_each_image_is_encoded_once_for_a_whole_batch() -> None:
     requests = [
         ChatRequest((Message("user", str(number), ("same", "same", f"own{number % 2}")),))

@@ -71,7 +71,10 @@ def watch(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_as_the_processor_and_the_tower_of_transformers(
-    make_tower: Callable[..., torch.nn.Module], make_processor: Callable[..., Any], family: str
+    make_tower: Callable[..., torch.nn.Module],
+    make_processor: Callable[..., Any],
+    make_format: Callable[[Any], PixelFormat],
+    family: str,
 ) -> None:
     module: Any = make_tower(family)
     processor = make_processor(patch_size=module.patch_embed.proj.kernel_size[1])
@@ -88,7 +91,7 @@ def test_as_the_processor_and_the_tower_of_transformers(
     )
     expected = stock_features(module, inputs["pixel_values"], inputs["image_grid_thw"])
     tower = VisionTower(module, "off", graphs=CompiledGraphs())
-    found = embed_images(images, tower, PixelFormat.of_processor(processor), MODEL).embeddings
+    found = embed_images(images, tower, make_format(processor), MODEL).embeddings
     assert [entry.grid_thw for entry in found] == [
         tuple(g) for g in inputs["image_grid_thw"].tolist()
     ]
