@@ -72,29 +72,6 @@ def split_rows(linear: SvdqLinear, heights: Sequence[int]) -> list[SvdqLinear]:
     return [linear.rows(stop - height, stop) for stop, height in zip(stops, heights, strict=True)]
 
 
-def split_qkv(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear, SvdqLinear]:
-    """Cut a fused attention input into its query, key and value layers.
-
-    Raises:
-        ValueError: the outputs are not three equal parts.
-    """
-    q, k, v = split_rows(linear, [linear.shape[0] // 3] * 3)
-    return q, k, v
-
-
-def split_w13(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear]:
-    """Cut the fused input of a SwiGLU into ``(w1, w3)``: the gate, and the value.
-
-    **The value w3 comes first** among the rows: the fused layer computes
-    ``x3, x1 = (x @ W.T).chunk(2)``, and the block ``silu(x1) * x3``.
-
-    Raises:
-        ValueError: the outputs are not two equal parts.
-    """
-    w3, w1 = split_rows(linear, [linear.shape[0] // 2] * 2)
-    return w1, w3
-
-
 def convert_awq(tensors: Mapping[str, Tensor]) -> AwqLinear:
     """Convert the tensors of an ``AWQW4A16Linear``, named as in its state_dict.
 

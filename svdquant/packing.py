@@ -1,4 +1,4 @@
-"""Nunchaku's tensor layouts, packed and unpacked in closed form.
+"""Nunchaku's tensor layouts, unpacked in closed form.
 
 The kernels read weights in the order of the lanes of a matrix instruction. Every layout is a
 permutation of fixed small tiles, written here as one reshape, permute and reshape; nothing is
@@ -18,20 +18,6 @@ from .layers import GROUP
 from .tiles import fours, pairs, refuse, sides
 
 TILE = 128  # outputs in a tile of weights and scales
-
-
-def pack_nibbles(values: Tensor) -> Tensor:
-    """Pack 4-bit integers ``[..., K]`` into int8 ``[..., K/2]``; even k is the low nibble.
-
-    Takes -8..7 or 0..15, whose bits are the same modulo 16.
-
-    Raises:
-        ValueError: K is odd.
-    """
-    if values.shape[-1] % 2:
-        raise ValueError(f"{values.shape[-1]} values do not fill whole bytes")
-    bits = values.to(torch.uint8) & 15
-    return (bits[..., 0::2] | (bits[..., 1::2] << 4)).view(torch.int8)
 
 
 def unpack_nibbles(data: Tensor, *, signed: bool) -> Tensor:
@@ -64,17 +50,6 @@ def qweight_rows(qweight: Tensor) -> Tensor:
     return tiles.permute(0, 2, 5, 3, 1, 6, 4).reshape(n, k // 8).view(torch.int8)
 
 
-def pack_qweight_rows(rows: Tensor) -> Tensor:
-    """Pack rows of nibbles, int8 ``[N, K/2]``, as Nunchaku does; undoes `qweight_rows`.
-
-    Raises:
-        ValueError: wrong dtype, or N or K is no multiple of 128.
-    """
-    n, k = _weight_sides(rows)
-    tiles = fours(rows).reshape(n // TILE, 8, 2, 8, k // 64, 2, 4)
-    return tiles.permute(0, 4, 1, 3, 6, 2, 5).reshape(n, k // 8).view(torch.int8)
-
-
 def unpack_scales(packed: Tensor) -> Tensor:
     """Unpack the scales of an int4 weight ``[K/64, N]`` into scales ``[K/64, N]`` in plain order.
 
@@ -88,17 +63,6 @@ def unpack_scales(packed: Tensor) -> Tensor:
     # n = 128*t + 16*a + 8*b + 2*c + d, stored in the order (t, group, a, c, b, d).
     tiles = pairs(packed).reshape(n // TILE, groups, 8, 4, 2)
     return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(packed.dtype)
-
-
-def pack_scales(scales: Tensor) -> Tensor:
-    """Pack scales ``[K/64, N]``; undoes `unpack_scales`.
-
-    Raises:
-        ValueError: not a matrix, or N is no multiple of 128.
-    """
-    groups, n = sides(scales, "scales", 1, TILE)
-    tiles = pairs(scales).reshape(groups, n // TILE, 8, 2, 4)
-    return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(scales.dtype)
 
 
 def unpack_vector(packed: Tensor) -> Tensor:

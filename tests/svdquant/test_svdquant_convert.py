@@ -20,9 +20,7 @@ from vivace.svdquant.convert import (
     convert_awq,
     convert_svdq,
     planar_modulation,
-    split_qkv,
     split_rows,
-    split_w13,
 )
 from vivace.svdquant.packing import unpack_nibbles
 from vivace.svdquant.stored import from_state_dict
@@ -146,7 +144,7 @@ def test_weights_are_the_dense_ones() -> None:
 def test_qkv_split() -> None:
     nunchaku = layer(3 * 128)
     x = normal(1, 7, K, seed=5)
-    parts = split_qkv(convert_svdq(nunchaku.state_dict()))
+    parts = split_rows(convert_svdq(nunchaku.state_dict()), [128] * 3)
     for part, reference in zip(parts, nunchaku(x).chunk(3, -1), strict=True):
         assert part.shape == (128, K)
         assert part.scale.is_contiguous()
@@ -160,7 +158,7 @@ def test_swiglu_split_has_w3_first() -> None:
     x = normal(1, 7, K, seed=5)
     value, gate = fused(x).chunk(2, -1)
     reference = functional.silu(gate) * value
-    first, third = split_w13(convert_svdq(fused.state_dict()))
+    third, first = split_rows(convert_svdq(fused.state_dict()), [256] * 2)
     assert off(functional.silu(run(x, first)) * run(x, third), reference) < 1e-5
     assert off(run(x, first), x @ w1.t()) < 1.0
     # Negative control: the other order gives another picture.
