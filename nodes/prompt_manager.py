@@ -123,11 +123,11 @@ class PromptManager(io.ComfyNode):
         variables: str = _DEFAULTS["variables"],
         seed: int = _DEFAULTS["seed"],
     ) -> io.NodeOutput:
-        from ..toolkit.prompt_library import Prompt, PromptLibrary, Run, expand_prompt
+        from ..toolkit.prompt_library import PromptLibrary, Run, SavedPrompt, expand_prompt
         from ..toolkit.prompt_variables import parse_variables
 
         library = PromptLibrary(library_path(_user(cls.hidden)))
-        chosen = Prompt(positive, negative)
+        chosen = SavedPrompt(positive, negative)
         if prompt and not positive and not negative:
             chosen = library.load(prompt)
         values = parse_variables(variables)

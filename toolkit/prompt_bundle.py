@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .json_files import JsonFileError, read_object, write_object
-from .prompt_library import Prompt, PromptLibrary, prompt_from_json
+from .prompt_library import PromptLibrary, SavedPrompt, prompt_from_json
 from .prompt_names import PromptNameError, check_name
 
 _FIELD = "vivace_prompts"
@@ -69,8 +69,8 @@ def import_bundle(
         JsonFileError, PromptLibraryError: as for `import_prompts`.
     """
     prompts = _parse_bundle(content, path)
-    present = library.list().prompts
-    saved: dict[str, Prompt] = {}
+    present = library.list().values
+    saved: dict[str, SavedPrompt] = {}
     skipped: list[str] = []
     for name, prompt in prompts.items():
         if present.get(name) == prompt or (name in present and existing == "keep"):
@@ -82,11 +82,11 @@ def import_bundle(
     return Imported(tuple(saved), tuple(skipped))
 
 
-def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
+def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, SavedPrompt]:
     entries = content.get(_FIELD)
     if not isinstance(entries, dict):
         raise JsonFileError(path, "not a file of exported prompts", "Export the prompts again")
-    prompts: dict[str, Prompt] = {}
+    prompts: dict[str, SavedPrompt] = {}
     for name, entry in entries.items():
         try:
             right = check_name(name)
@@ -98,7 +98,7 @@ def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
     return prompts
 
 
-def _free_name(name: str, present: dict[str, Prompt]) -> str:
+def _free_name(name: str, present: dict[str, SavedPrompt]) -> str:
     if name not in present:
         return name
     return next(other for n in count(2) if (other := f"{name} {n}") not in present)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, apply, lora_file
-from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
+from vivace.toolkit.prompt_library import PromptLibrary, Run, SavedPrompt
 from vivace.vlm.disk_tier import DiskTier
 from vivace.vlm.embedding_cache import ImageEmbedding
 from vivace.vlm.hashing import EmbeddingKey
@@ -133,16 +133,16 @@ def test_prompts_and_their_history_keep_their_order(
     jump: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = PromptLibrary(tmp_path)
-    library.save("cat", Prompt("old"))
+    library.save("cat", SavedPrompt("old"))
     revision = library.load("cat").revision
     library.record(Run("cat", "first", "", 1))
     jump_to(monkeypatch, jump)
     library.record(Run("cat", "second", "", 2))
-    library.save("cat", Prompt("new"), revision=revision)
+    library.save("cat", SavedPrompt("new"), revision=revision)
     move(tmp_path / "cat.json", -2 * jump)
     library.record(Run("cat", "third", "", 3))
     assert [run.positive for run in library.history()] == ["first", "second", "third"]
-    assert library.load("cat") == Prompt("new")
+    assert library.load("cat") == SavedPrompt("new")
 
 
 @JUMPS
@@ -155,15 +155,15 @@ def test_a_lock_waits_by_the_clock_that_does_not_jump(
     from filelock import FileLock
 
     library = PromptLibrary(tmp_path)
-    library.save("cat", Prompt("old"))
+    library.save("cat", SavedPrompt("old"))
     other = FileLock(tmp_path / ".lock", thread_local=False)
     other.acquire()
     jump_to(monkeypatch, jump)
     release = threading.Timer(0.3, other.release)
     release.start()
-    library.save("cat", Prompt("new"))
+    library.save("cat", SavedPrompt("new"))
     release.join()
-    assert library.load("cat") == Prompt("new")
+    assert library.load("cat") == SavedPrompt("new")
 
 
 @JUMPS

@@ -9,14 +9,14 @@ import pytest
 from vivace.toolkit.json_files import JsonFileError
 from vivace.toolkit.prompt_bundle import Imported, export_prompts, import_prompts
 from vivace.toolkit.prompt_library import (
-    Prompt,
     PromptConflictError,
     PromptLibrary,
     PromptLibraryError,
+    SavedPrompt,
 )
 
-CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
-DOG = Prompt("ein Hund, grün 🐕")
+CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = SavedPrompt("ein Hund, grün 🐕")
 
 
 def test_export_and_import(library: PromptLibrary, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
     library.save("cat 2", DOG)
     assert import_prompts(library, bundle, "rename") == Imported(("cat 3",), ())
     assert import_prompts(library, bundle, "replace") == Imported(("cat",), ())
-    assert library.list().prompts == {"cat": CAT, "cat 2": DOG, "cat 3": CAT}
+    assert library.list().values == {"cat": CAT, "cat 2": DOG, "cat 3": CAT}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_bad_bundles_are_refused_whole(
         bundle.write_text(content)
     with pytest.raises(JsonFileError, match=problem):
         import_prompts(library, bundle)
-    assert library.list().prompts == {}
+    assert library.list().values == {}
 
 
 def test_a_bundle_whose_names_differ_in_case_is_refused_whole(
@@ -80,4 +80,4 @@ def test_a_bundle_whose_names_differ_in_case_is_refused_whole(
     bundle.write_text(json.dumps({"vivace_prompts": {name: {"positive": ""} for name in names}}))
     with pytest.raises(PromptConflictError, match="'In' differs from 'in' only in case"):
         import_prompts(library, bundle)
-    assert library.list().prompts == {}
+    assert library.list().values == {}

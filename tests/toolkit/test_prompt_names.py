@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from vivace.toolkit.json_files import JsonFileError
 from vivace.toolkit.prompt_bundle import import_prompts
 from vivace.toolkit.prompt_library import (
-    Prompt,
     PromptLibrary,
     PromptLibraryError,
+    SavedPrompt,
 )
 from vivace.toolkit.prompt_names import PromptNameError, check_name
 
-CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
-DOG = Prompt("ein Hund, grün 🐕")
+CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = SavedPrompt("ein Hund, grün 🐕")
 
 
 def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> None:
@@ -29,7 +29,7 @@ def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> N
         with pytest.raises(PromptLibraryError, match="only in case"):
             library.save(name, DOG)
     library.save("Animals/Cat", DOG)
-    assert list(library.list().prompts) == ["Animals/Cat"]
+    assert list(library.list().values) == ["Animals/Cat"]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_tricky_names_are_refused_everywhere(
 )
 def test_ordinary_names_are_taken(library: PromptLibrary, name: str) -> None:
     library.save(name, CAT)
-    assert library.list().prompts == {unicodedata.normalize("NFC", name): CAT}
+    assert library.list().values == {unicodedata.normalize("NFC", name): CAT}
 
 
 def test_one_name_in_two_unicode_forms_is_one_prompt(library: PromptLibrary) -> None:
     library.save("gru\u0308n", CAT)
     assert library.load("gr\u00fcn") == CAT
     library.save("gr\u00fcn", DOG)
-    assert list(library.list().prompts) == ["gr\u00fcn"]
+    assert list(library.list().values) == ["gr\u00fcn"]
 
 
 @given(st.text(st.sampled_from("./\\:~ \0aCON1é\u202e"), max_size=12))
@@ -145,7 +145,7 @@ def test_links_out_of_the_library_are_not_followed(library: PromptLibrary, tmp_p
             with pytest.raises(JsonFileError, match="leads out of the library"):
                 action(name)
     listing = library.list()
-    assert listing.prompts == {"fine": CAT, "inner": CAT}
+    assert listing.values == {"fine": CAT, "inner": CAT}
     assert [error.path.name for error in listing.problems] == ["file.json"]
     assert [path.name for path in outside.iterdir()] == ["secret.json"]
 
