@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..lora.names import lora_files_below
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
+from ..vlm.model_folders import ModelFolder, find_models
 from .rules import Known
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -54,12 +54,12 @@ def files_here(models: Path) -> Known:
 
 def _folders(models: Path, *roots: str) -> list[str]:
     """The model folders below some folders of `models`."""
-    return [
-        Path(folder).relative_to(models / root).as_posix()
-        for root in roots
-        for folder, _, names in os.walk(models / root, followlinks=True)
-        if "config.json" in names
-    ]
+    return list(find_models((models / root for root in roots), _any_model).models)
+
+
+def _any_model(path: Path, name: str) -> ModelFolder:
+    # What a model can do decides the node that is made, not which names there are.
+    return ModelFolder(path, name, "", "", has_vision=False, has_own_code=False)
 
 
 def _from_picture(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..defaults import DEFAULTS
+from .model_choice import ModelChoice
 
-FOLDERS = ("musicgen", "LLM")
 DTYPES = ["auto", "float16", "bfloat16", "float32"]
 NO_MODEL = "(none found: put a MusicGen folder into models/musicgen)"
 _DEFAULTS = DEFAULTS["VivaceGenerateMusic"]
+
+
+def _find(roots: list[str]) -> Any:
+    from ..music.model_folder import find_music_models
+
+    return find_music_models(roots)
+
+
+MODELS = ModelChoice("MusicGen", ("musicgen", "LLM"), _find)
 
 
 class GenerateMusic(io.ComfyNode):
@@ -87,14 +94,16 @@ class GenerateMusic(io.ComfyNode):
             overlap=overlap,
             sampling=CodeSampling(guidance_scale, temperature, top_k, seed),
         )
-        return io.NodeOutput(*make_music(MusicChoice(_path(model), dtype, keep_loaded), request))
+        return io.NodeOutput(
+            *make_music(MusicChoice(MODELS.path(model), dtype, keep_loaded), request)
+        )
 
 
 def _inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "model",
-            options=model_names() or [NO_MODEL],
+            options=MODELS.names() or [NO_MODEL],
             tooltip=(
                 "A MusicGen folder as Hugging Face lays it out, below models/musicgen or"
                 " models/LLM. QwenVL Download fetches one, such as facebook/musicgen-small."
@@ -238,32 +247,3 @@ def _loading_inputs() -> list[Any]:
             ),
         ),
     ]
-
-
-def _model_roots() -> list[str]:
-    """The folders that models are looked for in."""
-    # Other packs and extra_model_paths.yaml may have given the names more folders.
-    for name in FOLDERS:
-        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
-    return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
-
-
-def model_names() -> list[str]:
-    """Names of the model folders, complete or not."""
-    from ..music.model_folder import find_music_models
-
-    return list(find_music_models(_model_roots()).models)
-
-
-def _path(name: str) -> Path:
-    from ..music.model_folder import find_music_models
-
-    roots = _model_roots()
-    found = find_music_models(roots)
-    if name in found.models:
-        return found.models[name].path
-    problems = "".join(f" {problem}." for problem in found.problems[:3])
-    raise ValueError(
-        f"There is no MusicGen '{name}' in {', '.join(roots)}.{problems} Put a model folder there,"
-        " or fetch one with QwenVL Download."
-    )

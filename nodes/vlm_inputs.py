@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..defaults import DEFAULTS, VLM
 from .api_key import ApiKeyHandle
-from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, SERVER, model_names
+from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, MODELS, SERVER
 
 CATEGORY = "Vivace/QwenVL"
 QUALITIES = ["auto", "fast", "balanced", "high", "ultra"]
@@ -21,7 +21,7 @@ def engine_input() -> Any:
     local = [
         io.Combo.Input(
             "model",
-            options=model_names() or [NO_MODEL],
+            options=MODELS.names() or [NO_MODEL],
             tooltip=(
                 "A model folder as Hugging Face lays it out, below models/LLM or a text_encoders"
                 " folder. *QwenVL Download* fetches one."

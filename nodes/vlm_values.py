@@ -10,24 +10,19 @@ import folder_paths
 from ..defaults import VLM
 from . import settings
 from .choices import given, with_defaults
+from .model_choice import ModelChoice
 
-FOLDERS = ("LLM", "text_encoders")
 ENGINES = [LOCAL, SERVER] = ["local", "server"]
 SAMPLINGS = [MODEL_DEFAULT, GREEDY, CUSTOM] = ["model default", "greedy", "custom"]
 
 
-def model_roots() -> list[str]:
-    """The folders that models are looked for in."""
-    # Other packs and extra_model_paths.yaml may have given the name more folders.
-    folder_paths.add_model_folder_path("LLM", str(Path(folder_paths.models_dir) / "LLM"))
-    return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
-
-
-def model_names() -> list[str]:
-    """Names of the model folders, complete or not."""
+def _find(roots: list[str]) -> Any:
     from ..vlm.model_folders import find_models
 
-    return list(find_models(model_roots()).models)
+    return find_models(roots)
+
+
+MODELS = ModelChoice("model", ("LLM", "text_encoders"), _find)
 
 
 def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
@@ -63,7 +58,7 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
         compile_vision=engine["compile_vision"],
         compile_decode=engine["compile_decode"],
     )
-    return LocalChoice(_model_path(engine["model"]), options, engine["keep_loaded"])
+    return LocalChoice(MODELS.path(engine["model"]), options, engine["keep_loaded"])
 
 
 def _key(variable: str, api_key: Any) -> Any:
@@ -99,20 +94,6 @@ def answer_settings(
         chosen = Sampling(**values)
     budget = None if thinking_budget < 0 else thinking_budget
     return AnswerSettings(max_tokens, budget, chosen, seed, stop)
-
-
-def _model_path(name: str) -> Path:
-    from ..vlm.model_folders import find_models
-
-    roots = model_roots()
-    found = find_models(roots)
-    if name in found.models:
-        return found.models[name].path
-    problems = "".join(f" {problem}." for problem in found.problems[:3])
-    raise ValueError(
-        f"There is no model '{name}' in {', '.join(roots)}.{problems} Put a model folder there, or"
-        " fetch one with QwenVL Download."
-    )
 
 
 def cache_folder() -> Path:
