@@ -9,7 +9,7 @@ from ..lora import examine, mapping, models, naming
 from ..lora.branch import Branch
 from ..lora.compose import Composer
 from ..lora.loader import CACHE, Lora, load_lora
-from ..lora.stack import LoraStack
+from ..lora.stack import LoraSet
 from .baselines import Files
 from .files import Kind
 
@@ -34,7 +34,7 @@ class Engine:
 
     def compose(self, rows: list[tuple[Lora, float]]) -> dict[str, Branch]:
         """Bring the branches up to date with a stack."""
-        return self._composer.compose(LoraStack(rows))
+        return self._composer.compose(LoraSet(rows))
 
 
 def forget_mappings() -> None:

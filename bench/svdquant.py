@@ -16,7 +16,7 @@ from ..lora.architecture import Architecture
 from ..lora.compose import Composer
 from ..lora.loader import Lora, load_lora
 from ..lora.models import qwen_image
-from ..lora.stack import LoraStack
+from ..lora.stack import LoraSet
 from ..wrappers.column_targets import column_targets
 from ..wrappers.columns import Columns, Wanted
 from .command import Bench, Measured
@@ -154,7 +154,7 @@ def _result(
 def _ours(timings: Timings, columns: Any, composer: Composer, one: Lora, two: Lora) -> None:
     for what, stack in _steps(one, two):
         timings.time(
-            what, lambda stack=stack: columns.reconcile(Wanted(composer.compose(LoraStack(stack))))
+            what, lambda stack=stack: columns.reconcile(Wanted(composer.compose(LoraSet(stack))))
         )
 
 

@@ -15,7 +15,7 @@ from .dora import Dora, Norm
 from .fusion import Placed, fuse
 from .loader import Entry, Lora, LoraKey
 from .relative import Relative
-from .stack import LoraStack
+from .stack import LoraSet
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running
 # them in their own factored form costs less time and memory.
@@ -88,7 +88,7 @@ class Composer:
             for block in architecture.layout(fused)
         }
 
-    def compose(self, stack: LoraStack) -> dict[str, Branch]:
+    def compose(self, stack: LoraSet) -> dict[str, Branch]:
         """Bring `branches` up to date with the stack and return them; unchanged ones are reused.
 
         If this raises, the composer is as before.
@@ -190,7 +190,7 @@ class Composer:
         weight = self._weights(target)[start:stop]
         return entry.delta.resolve(weight, self._dora_norm)
 
-    def missing(self, stack: LoraStack) -> dict[str, list[str]]:
+    def missing(self, stack: LoraSet) -> dict[str, list[str]]:
         """Return, by file name, the modules that a stack changes and this model does not have."""
         found = {
             lora.path.name: [

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from .loader import Lora, LoraKey
 
 
-class LoraStack:
+class LoraSet:
     """LoRAs with strengths, as a value: immutable, hashable, independent of order.
 
     The same LoRA twice counts with the sum of its strengths; strength 0 counts as absent.
@@ -37,7 +37,7 @@ class LoraStack:
         self.identity = _digest([(*key, value.hex()) for key, value in self.strengths.items()])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LoraStack) and self.identity == other.identity
+        return isinstance(other, LoraSet) and self.identity == other.identity
 
     def __hash__(self) -> int:
         return hash(self.identity)

@@ -19,7 +19,7 @@ from .styles import parts
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class UnitPiece:
     """A change of rows ``start:stop`` of a unit."""
 
     delta: Delta | Dora | Relative
@@ -34,8 +34,8 @@ class Unit:
     module: str
     part: str | None
     shape: tuple[int, ...]
-    weight: list[Piece] = field(default_factory=list)
-    bias: list[Piece] = field(default_factory=list)
+    weight: list[UnitPiece] = field(default_factory=list)
+    bias: list[UnitPiece] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ def _add(
             delta = delta.rows(start - entry.start, stop - entry.start)
         except ValueError as error:
             raise Unusable(f"{unit.name}: {error}") from None
-    piece = Piece(delta.scaled(strength), start - first, stop - first)
+    piece = UnitPiece(delta.scaled(strength), start - first, stop - first)
     (unit.bias if entry.parameter == "bias" else unit.weight).append(piece)
 
 
@@ -125,7 +125,7 @@ def bias(unit: Unit) -> Tensor | None:
 
 
 def _sum(
-    pieces: list[Piece], deltas: Iterable[Delta], shape: tuple[int, ...], dtype: torch.dtype
+    pieces: list[UnitPiece], deltas: Iterable[Delta], shape: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
     total: Tensor | None = None
     for piece, delta in zip(pieces, deltas, strict=True):

@@ -32,7 +32,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Target:
+class OurNode:
     """One node of ours."""
 
     node_id: str
@@ -117,7 +117,7 @@ _ANSWER = (
 _MODE = (_optional("mode", "COMBO"), _optional("strict", "BOOLEAN"))
 
 _TARGETS = (
-    Target(
+    OurNode(
         "VivaceLoraStack",
         (
             _socket("model", "MODEL"),
@@ -137,7 +137,7 @@ _TARGETS = (
         ),
         (360, 178),
     ),
-    Target(
+    OurNode(
         "VivaceLoraLoader",
         (
             _socket("model", "MODEL"),
@@ -148,7 +148,7 @@ _TARGETS = (
         (("model", "MODEL"), ("report", "STRING")),
         (270, 102),
     ),
-    Target(
+    OurNode(
         "VivaceBlankImage",
         (
             Input("width", "INT"),
@@ -168,7 +168,7 @@ _TARGETS = (
         (("image", "IMAGE"), ("mask", "MASK")),
         (270, 150),
     ),
-    Target(
+    OurNode(
         "VivaceImageIsEmpty",
         (
             _socket("image", "IMAGE", optional=True),
@@ -181,7 +181,7 @@ _TARGETS = (
         (("is_empty", "BOOLEAN"), ("each", "BOOLEAN"), ("details", "STRING")),
         (270, 74),
     ),
-    Target(
+    OurNode(
         "VivacePreviewIf",
         (
             _socket("image", "IMAGE"),
@@ -194,7 +194,7 @@ _TARGETS = (
         (("image", "IMAGE"),),
         (270, 150),
     ),
-    Target(
+    OurNode(
         "VivaceQwenVL",
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),
@@ -212,7 +212,7 @@ _TARGETS = (
         (("text", "STRING"), ("thinking", "STRING"), ("report", "STRING")),
         (400, 512),
     ),
-    Target(
+    OurNode(
         "VivaceGenerateText",
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),
@@ -240,7 +240,7 @@ _TARGETS = (
         ),
         (400, 512),
     ),
-    Target(
+    OurNode(
         "VivaceApiKey",
         (
             Input("source", "COMBO"),
@@ -249,7 +249,7 @@ _TARGETS = (
         (("api_key", "VIVACE_API_KEY"),),
         (270, 82),
     ),
-    Target(
+    OurNode(
         "VivacePromptManager",
         (
             *(
@@ -261,7 +261,7 @@ _TARGETS = (
         (("positive", "STRING"), ("negative", "STRING"), ("name", "STRING"), ("seed", "INT")),
         (400, 400),
     ),
-    Target(
+    OurNode(
         "VivacePreviewOutputs",
         (
             _socket("values.value", "*", optional=True, slots=20),
@@ -270,7 +270,7 @@ _TARGETS = (
         (("summary", "STRING"),),
         (270, 82),
     ),
-    Target(
+    OurNode(
         "VivaceGenerateMusic",
         (
             _socket("melody", "AUDIO", optional=True),
@@ -293,4 +293,4 @@ _TARGETS = (
         (400, 430),
     ),
 )
-TARGETS: Mapping[str, Target] = {target.node_id: target for target in _TARGETS}
+TARGETS: Mapping[str, OurNode] = {target.node_id: target for target in _TARGETS}

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from ..lora.architecture import Architecture
 from ..lora.header import Header, HeaderError, header_length, parse_header
 from .errors import CheckpointError, Refused
-from .layers import GROUP, Kind, Layer, group_layers
-from .models import Family, find_family
+from .layers import GROUP, CheckpointLayer, Kind, group_layers
+from .models import QuantizedFamily, find_family
 
 MAX_RANK = 1024  # of the kernels, for a layer's own rank and LoRAs together
 PUBLISHED_RANKS = (32, 128, 256)
@@ -46,7 +46,7 @@ class Quantization:
     skip_refiners: bool = False
 
 
-class Placement(NamedTuple):
+class LayerPlacement(NamedTuple):
     """Rows ``start:stop`` of a stored layer are rows ``first:`` of `module` in ComfyUI's model."""
 
     module: str
@@ -62,8 +62,8 @@ class PlacedLayer:
     `act_unsigned` is True where the input comes out of a GELU (see `SvdqLinear`).
     """
 
-    layer: Layer
-    placements: tuple[Placement, ...]
+    layer: CheckpointLayer
+    placements: tuple[LayerPlacement, ...]
     act_unsigned: bool = False
 
 
@@ -182,7 +182,7 @@ def _quantization(header: Header) -> Quantization:
     return Quantization(method, dtype, group, rank, skip)
 
 
-def _family(header: Header, config: Mapping[str, Any]) -> Family:
+def _family(header: Header, config: Mapping[str, Any]) -> QuantizedFamily:
     stated = config.get("_class_name") or header.metadata.get("model_class") or ""
     family = find_family(header.tensors)
     if family is None:
@@ -194,7 +194,10 @@ def _family(header: Header, config: Mapping[str, Any]) -> Family:
 
 
 def _place(
-    layer: Layer, family: Family, architecture: Architecture, quantization: Quantization
+    layer: CheckpointLayer,
+    family: QuantizedFamily,
+    architecture: Architecture,
+    quantization: Quantization,
 ) -> PlacedLayer:
     placements = _placements(architecture, layer.name)
     if not placements:
@@ -224,17 +227,17 @@ _NAMES: Mapping[Kind, str] = {
 }
 
 
-def _placements(architecture: Architecture, name: str) -> tuple[Placement, ...]:
+def _placements(architecture: Architecture, name: str) -> tuple[LayerPlacement, ...]:
     """Return where the layer called `name` in the file goes; nothing if it is not in the model."""
     module, part = architecture.aliases.get(name, (name, None))
     if part is not None:
         first, stop = architecture.rows(module, part)
-        return (Placement(module, 0, stop - first, first),)
+        return (LayerPlacement(module, 0, stop - first, first),)
     if module in architecture.fusions:
         blocks = architecture.fusions[module]
-        return tuple(Placement(block.module, block.start, block.stop, 0) for block in blocks)
+        return tuple(LayerPlacement(block.module, block.start, block.stop, 0) for block in blocks)
     if module in architecture.modules:
-        return (Placement(module, 0, architecture.modules[module].shape[0], 0),)
+        return (LayerPlacement(module, 0, architecture.modules[module].shape[0], 0),)
     return ()
 
 

@@ -115,18 +115,18 @@ def planar_modulation(linear: AwqLinear) -> AwqLinear:
         raise ValueError(f"{n} outputs are not {MODULATION_CHUNKS} equal chunks of a modulation")
     if linear.bias is None:
         raise ValueError("a modulation without a bias")
-    bias = _planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
+    bias = planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
     bias[list(_SCALE_CHUNKS)] -= 1
     return replace(
         linear,
         weight=linear.weight.unflatten(0, (-1, MODULATION_CHUNKS)).transpose(0, 1).flatten(0, 1),
-        scale=_planar(linear.scale),
-        zeros=_planar(linear.zeros),
+        scale=planar(linear.scale),
+        zeros=planar(linear.zeros),
         bias=bias.view(-1).to(linear.bias.dtype),
     )
 
 
-def _planar(columns: Tensor) -> Tensor:
+def planar(columns: Tensor) -> Tensor:
     """Reorder the last dimension from ``[dim, 6]`` to ``[6, dim]``."""
     return columns.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
 

@@ -18,7 +18,7 @@ from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
 from ..lora.mapping import UNMATCHED
 from ..lora.relative import Rotation
-from ..lora.stack import LoraStack
+from ..lora.stack import LoraSet
 from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
 from .lora_report import report
@@ -199,7 +199,7 @@ def _branches(
     previous = model.attachments.get(KEY)
     rows = list(previous.rows) if isinstance(previous, BranchSet) else []
     rows += [(_branched_part(p), p.strength) for p in placements if p.branched]
-    stack = LoraStack(rows)
+    stack = LoraSet(rows)
     if not stack.strengths:
         return None
     return BranchSet(tuple(rows), running.composer.compose(stack), running)

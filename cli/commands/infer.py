@@ -68,7 +68,7 @@ def run(values: Values, out: Output) -> int:
     import random
     from pathlib import Path
 
-    from ..series import Plan, lines_of, run_series
+    from ..series import SeriesPlan, lines_of, run_series
     from ..server.http import Server
     from ..workflow.build import Builder
     from ..workflow.families import choose_files, template
@@ -85,7 +85,7 @@ def run(values: Values, out: Output) -> int:
         out.result(builder.prompt, [json.dumps(builder.prompt, indent=1)])
         return OK
     series = [[("sampler.seed", str(values.seed + index))] for index in range(values.count)]
-    result: Json = run_series(server, out, builder.prompt, series, Plan(Path(values.output)))
+    result: Json = run_series(server, out, builder.prompt, series, SeriesPlan(Path(values.output)))
     del result["sheet"]
     used = {**files.as_dict(), "loras": rows, "seed": values.seed}
     remark = f"{files.model}, {files.text_encoder}, {files.vae}, seed {values.seed}"

@@ -23,7 +23,7 @@ _PER_SAMPLE = ("positive", "sampler", "decode", "save")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A checked training.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
         return prompt
 
 
-def plan(object_info: dict[str, Any], config: Config) -> Plan:
+def plan(object_info: dict[str, Any], config: Config) -> TrainingPlan:
     """Check a configuration against the server, before anything is uploaded.
 
     Raises:
@@ -78,7 +78,7 @@ def plan(object_info: dict[str, Any], config: Config) -> Plan:
     steps = int(builder.prompt["train"]["inputs"]["steps"]) + before
     if config.samples:
         _add_samples(builder, whole, config, f"{config.name}_{steps}_steps-sample")
-    return Plan(builder, files, steps)
+    return TrainingPlan(builder, files, steps)
 
 
 def _add_training(builder: Builder, config: Config) -> int:

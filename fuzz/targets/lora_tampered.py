@@ -22,7 +22,7 @@ from ...lora.examine import inspect
 from ...lora.loader import Lora, load_lora
 from ...lora.mapping import IGNORED, MAPPED, REFUSED, UNMATCHED
 from ...lora.report import Report
-from ...lora.stack import LoraStack
+from ...lora.stack import LoraSet
 from .. import scratch
 from ..lora_changes import tamper
 from ..lora_found import (
@@ -140,7 +140,7 @@ def _composed(found: Found) -> None:
     def weight(name: str) -> Tensor:
         return weight_of(name, known.target(name).shape).float()
 
-    branches = Composer(known, weights=weight).compose(LoraStack([(lora, 1.0)]))
+    branches = Composer(known, weights=weight).compose(LoraSet([(lora, 1.0)]))
     assert branches.keys() == lora.deltas.keys()
     for (module, parameter), change in found.actual.items():
         base, branch = weight(module), branches[module]

@@ -24,7 +24,7 @@ from ...lora.info import lora_info
 from ...lora.loader import Lora, load_lora
 from ...lora.models import qwen_image, z_image
 from ...lora.report import Report, markdown
-from ...lora.stack import LoraStack
+from ...lora.stack import LoraSet
 from ...svdquant.checkpoint import read_header
 from ...svdquant.errors import CheckpointError
 from .. import scratch
@@ -65,7 +65,7 @@ def use(path: Path, architectures: tuple[Architecture, ...] = TINY) -> Lora | No
     assert [key.key for key in report.keys] == [key.key for key in lora.report.keys]
     assert 0 < lora.report.modules_matched <= lora.report.modules_total
     composer = Composer(lora.architecture, weights=lambda name: _weight(lora, name))
-    for name, branch in composer.compose(LoraStack([(lora, 0.5)])).items():
+    for name, branch in composer.compose(LoraSet([(lora, 0.5)])).items():
         assert branch.matrix(_weight(lora, name)).shape == branch.shape
     return lora
 

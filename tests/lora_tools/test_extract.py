@@ -11,7 +11,7 @@ from torch import Tensor
 from vivace.lora.architecture import Architecture
 from vivace.lora.delta import Delta
 from vivace.lora.errors import LoraError
-from vivace.lora_tools.checkpoint import Checkpoint
+from vivace.lora_tools.checkpoint import ModelCheckpoint
 from vivace.lora_tools.extract import extract
 from vivace.lora_tools.leading import EXACT_SIDE, reduce
 from vivace.lora_tools.make import Made
@@ -62,7 +62,7 @@ def in_diffusers(tensors: dict[str, Tensor], folder: Path) -> Path:
 
 
 def run(tuned: Path, base: Path, output: Path, limit: Limit, **options: object) -> Made:
-    with Checkpoint(tuned, TINY) as first, Checkpoint(base, TINY) as second:
+    with ModelCheckpoint(tuned, TINY) as first, ModelCheckpoint(base, TINY) as second:
         return extract(first, second, output, limit=limit, **options)  # type: ignore[arg-type]
 
 
