@@ -107,15 +107,6 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         raise CheckpointError(path, f"not a valid safetensors file: {error}") from None
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Describe the checkpoint in a file. Reads the header only.
-
-    Raises:
-        CheckpointError: the file cannot be read, or is no supported checkpoint.
-    """
-    return describe(read_header(path), path)
-
-
 def describe(header: Header, path: str | os.PathLike[str]) -> Checkpoint:
     """Describe the checkpoint with this header; `path` is for messages.
 

@@ -6,7 +6,7 @@ constant that moves between terms of the same formula.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import torch
@@ -58,18 +58,6 @@ def convert_svdq(tensors: Mapping[str, Tensor], *, act_unsigned: bool = False) -
         bias=None if bias is None else unpack_vector(bias),
         act_unsigned=act_unsigned,
     )
-
-
-def split_rows(linear: SvdqLinear, heights: Sequence[int]) -> list[SvdqLinear]:
-    """Cut a fused layer into layers of the given numbers of outputs, in order.
-
-    Raises:
-        ValueError: the heights do not add up to the layer's outputs.
-    """
-    if sum(heights) != linear.shape[0]:
-        raise ValueError(f"parts of {list(heights)} rows do not make up {linear.shape[0]}")
-    stops = [sum(heights[: i + 1]) for i in range(len(heights))]
-    return [linear.rows(stop - height, stop) for stop, height in zip(stops, heights, strict=True)]
 
 
 def convert_awq(tensors: Mapping[str, Tensor]) -> AwqLinear:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -142,23 +142,6 @@ class PromptLibrary(NamedJson[SavedPrompt]):
             if revision is not None:
                 self._check_revision(name, path, revision)
             self._unlink(name)
-
-    def search(self, text: str = "", tags: Iterable[str] = (), folder: str = "") -> list[str]:
-        """Names of the prompts in `folder` that have all `tags` and, anywhere, each word of `text`.
-
-        Case does not matter.
-        """
-        words = text.casefold().split()
-        wanted = {tag.casefold() for tag in tags}
-        within = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        found: list[str] = []
-        for name, prompt in self.list().values.items():
-            parts = (name, prompt.positive, prompt.negative, prompt.note, *prompt.tags)
-            everything = "\n".join(parts).casefold()
-            tagged = wanted <= {tag.casefold() for tag in prompt.tags}
-            if tagged and name.startswith(within) and all(word in everything for word in words):
-                found.append(name)
-        return found
 
     def record(self, run: Run) -> None:
         """Add to the history, which keeps the last `prompt_history.HISTORY_LENGTH` runs.

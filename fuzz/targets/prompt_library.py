@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ...toolkit.json_files import JsonFileError
-from ...toolkit.prompt_bundle import Existing, export_prompts, import_prompts
+from ...toolkit.json_files import JsonFileError, read_object
+from ...toolkit.prompt_bundle import Existing, bundle_of, import_bundle
 from ...toolkit.prompt_library import (
     PromptConflictError,
     PromptLibrary,
@@ -52,7 +52,7 @@ def _prompt(library: PromptLibrary, folder: Path, content: bytes) -> None:
     path.write_bytes(content)
     listing = library.list()
     assert len(listing.values) + len(listing.problems) == 2
-    assert library.search("cat", ["animal"])
+    assert "there" in listing.values
     new = SavedPrompt("another")
     if "new" not in listing.values:
         for action in (lambda: library.load("new"), lambda: library.save("new", new)):
@@ -97,7 +97,7 @@ def _exported(library: PromptLibrary, folder: Path, content: bytes) -> None:
     for existing in kinds:
         before = scratch.contents(folder)
         try:
-            done = import_prompts(library, path, existing)
+            done = import_bundle(library, read_object(path) or {}, path, existing)
         except (JsonFileError, PromptLibraryError):
             assert scratch.contents(folder) == before, "some prompts were saved"
             with may_refuse(JsonFileError, PromptConflictError):
@@ -106,7 +106,7 @@ def _exported(library: PromptLibrary, folder: Path, content: bytes) -> None:
         listing = library.list()
         assert not listing.problems
         assert set(done.saved) <= listing.values.keys()
-    export_prompts(library, library.list().values, folder / "again.json")
+    json.dumps(bundle_of(library, library.list().values), allow_nan=False)
 
 
 _USES: dict[bytes, Callable[[PromptLibrary, Path, bytes], None]] = {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...lora.architecture import Architecture
 from ...lora.models import qwen_image, z_image
-from ...svdquant.checkpoint import read_checkpoint
+from ...svdquant.checkpoint import describe, read_header
 from ...svdquant.errors import CheckpointError
 from ...svdquant.reader import CheckpointFile
 from ...svdquant.stored import MARKER, from_state_dict
@@ -49,7 +49,7 @@ def target(data: bytes) -> None:
         with CheckpointFile(path) as file:
             published = not file.converted
             if published:
-                assert read_checkpoint(path).path == str(path)
+                assert describe(read_header(path), path).path == str(path)
             found: dict[str, Tensor] = {}
             for piece in file.pieces():
                 assert not found.keys() & piece.keys()

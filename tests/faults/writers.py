@@ -16,8 +16,8 @@ from vivace.cli.contact_sheet import write_sheet
 from vivace.cli.training.curve import write_curve
 from vivace.lora.rows import LoraRow
 from vivace.svdquant.save import write_converted
-from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import export_prompts, import_bundle
+from vivace.toolkit.json_files import JsonFileError, write_object
+from vivace.toolkit.prompt_bundle import bundle_of, import_bundle
 from vivace.toolkit.prompt_library import PromptLibrary, Run, SavedPrompt
 from vivace.toolkit.stack_presets import StackPresets
 from vivace.vlm.caption_folder import CaptionError, write_caption
@@ -195,7 +195,9 @@ def bring(folder: Path) -> Written:
 def export(folder: Path) -> Written:
     prompts = library(folder / "library")
     return Written(
-        folder, lambda: export_prompts(prompts, ["cat"], folder / "out" / "cat.json"), JsonFileError
+        folder,
+        lambda: write_object(folder / "out" / "cat.json", bundle_of(prompts, ["cat"])),
+        JsonFileError,
     )
 
 

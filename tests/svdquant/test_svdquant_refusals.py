@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from vivace.svdquant.checkpoint import read_checkpoint
+from vivace.svdquant.checkpoint import describe, read_header
 from vivace.svdquant.errors import CheckpointError
 from vivace.tests.svdquant.checkpoints import Built
 from vivace.tests.svdquant.sketches import QWEN, described, sketch
@@ -201,14 +201,14 @@ def test_what_the_metadata_may_leave_out() -> None:
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(CheckpointError, match=r"cannot be read \(No such file") as caught:
-        read_checkpoint(path)
+        describe(read_header(path), path)
     assert str(caught.value).endswith("Check the name and the permissions")
     path.write_bytes(b"<html>")
     with pytest.raises(CheckpointError, match="not a valid safetensors file: only 6 bytes"):
-        read_checkpoint(path)
+        describe(read_header(path), path)
     save_file({"lora_A.weight": torch.zeros(4, 4)}, path)
     with pytest.raises(CheckpointError, match="not a Nunchaku checkpoint"):
-        read_checkpoint(path)
+        describe(read_header(path), path)
 
 
 def test_the_error_survives_pickling() -> None:

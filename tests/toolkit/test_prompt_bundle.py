@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import Imported, export_prompts, import_prompts
+from vivace.toolkit.json_files import JsonFileError, read_object, write_object
+from vivace.toolkit.prompt_bundle import Existing, Imported, bundle_of, import_bundle
 from vivace.toolkit.prompt_library import (
     PromptConflictError,
     PromptLibrary,
@@ -17,6 +17,14 @@ from vivace.toolkit.prompt_library import (
 
 CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
 DOG = SavedPrompt("ein Hund, grün 🐕")
+
+
+def export_prompts(library: PromptLibrary, names: list[str], path: Path) -> None:
+    write_object(path, bundle_of(library, names))
+
+
+def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "keep") -> Imported:
+    return import_bundle(library, read_object(path) or {}, path, existing)
 
 
 def test_export_and_import(library: PromptLibrary, tmp_path: Path) -> None:
@@ -49,7 +57,6 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "no such file"),
         ("{", "damaged"),
         ("{}", "not a file of exported prompts"),
         ('{"vivace_prompts": []}', "not a file of exported prompts"),
@@ -62,11 +69,10 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
     ],
 )
 def test_bad_bundles_are_refused_whole(
-    library: PromptLibrary, tmp_path: Path, content: str | None, problem: str
+    library: PromptLibrary, tmp_path: Path, content: str, problem: str
 ) -> None:
     bundle = tmp_path / "bundle.json"
-    if content is not None:
-        bundle.write_text(content)
+    bundle.write_text(content)
     with pytest.raises(JsonFileError, match=problem):
         import_prompts(library, bundle)
     assert library.list().values == {}

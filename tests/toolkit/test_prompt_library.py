@@ -67,21 +67,6 @@ def test_saving_again_replaces_or_refuses(library: PromptLibrary) -> None:
         library.delete("cat")
 
 
-def test_search(library: PromptLibrary) -> None:
-    library.save("animals/cat", CAT)
-    library.save("animals/hund", DOG)
-    library.save("animals2/bird", SavedPrompt("a red bird", tags=("animal",)))
-    assert library.search() == ["animals/cat", "animals/hund", "animals2/bird"]
-    assert library.search("RED") == ["animals/cat", "animals2/bird"]
-    assert library.search("red blurry") == ["animals/cat"]
-    assert library.search("tests") == ["animals/cat"]
-    assert library.search("GRÜN") == ["animals/hund"]
-    assert library.search(tags=["ANIMAL"]) == ["animals/cat", "animals2/bird"]
-    assert library.search(tags=["animal", "test"]) == ["animals/cat"]
-    assert library.search(folder="animals/") == ["animals/cat", "animals/hund"]
-    assert library.search("purple") == []
-
-
 def test_both_texts_are_expanded() -> None:
     prompt = SavedPrompt("{a|b} {x}", "{a|b} no {x}")
     positive, negative = expand_prompt(prompt, {"x": "1"}, seed=3)

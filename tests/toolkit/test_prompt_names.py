@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import import_prompts
+from vivace.toolkit.prompt_bundle import import_bundle
 from vivace.toolkit.prompt_library import (
     PromptLibrary,
     PromptLibraryError,
@@ -74,8 +73,7 @@ def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> N
 def test_tricky_names_are_refused_everywhere(
     library: PromptLibrary, tmp_path: Path, name: str
 ) -> None:
-    bundle = tmp_path / "bundle.json"
-    bundle.write_text(json.dumps({"vivace_prompts": {"fine": {"positive": "x"}, name: {}}}))
+    bundle = {"vivace_prompts": {"fine": {"positive": "x"}, name: {}}}
     for action in (
         lambda: library.save(name, CAT),
         lambda: library.load(name),
@@ -84,8 +82,8 @@ def test_tricky_names_are_refused_everywhere(
         with pytest.raises(PromptNameError):
             action()
     with pytest.raises(JsonFileError, match=r"bundle\.json"):
-        import_prompts(library, bundle)
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
+        import_bundle(library, bundle, Path("bundle.json"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
