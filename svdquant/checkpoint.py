@@ -14,11 +14,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..lora.architecture import Architecture
-from ..lora.header import Header, HeaderError, header_length, parse_header
+from ..lora.header import Header
 from .errors import CheckpointError, Refused
 from .layers import GROUP, CheckpointLayer, Kind, group_layers
 from .models import QuantizedFamily, find_family
@@ -86,25 +85,6 @@ class Checkpoint:
     quantization: Quantization
     dtype: str
     layers: tuple[PlacedLayer, ...] = field(repr=False)
-
-
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of a safetensors file.
-
-    Raises:
-        CheckpointError: the file cannot be read or is no safetensors file.
-    """
-    file = Path(path)
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as handle:
-            length = header_length(handle.read(8), size)
-            return parse_header(handle.read(length), size)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise CheckpointError(path, problem, "Check the name and the permissions") from None
-    except HeaderError as error:
-        raise CheckpointError(path, f"not a valid safetensors file: {error}") from None
 
 
 def describe(header: Header, path: str | os.PathLike[str]) -> Checkpoint:

@@ -10,7 +10,8 @@ from vivace.devkit.layout import ROOT
 ROOMS = ("cli", "lora", "migrate", "music", "nodes", "routes", "svdquant", "toolkit", "vlm", "web",
          "wrappers")  # fmt: skip
 PLACES = {
-    "the bar of folders": (r"vivace-picker-crumbs", {"web/crumbs.js"}),
+    "the bar of folders": (r"vivace-picker-crumbs", {"web/folders.js"}),
+    "folders inside of folders": (r"counts\.get\(inner\)", {"web/folders.js"}),
     "LoRA names that were written otherwise": (r"\bwithout_ending\(",
         {"lora/file_types.py", "lora/names.py"}),
     "names that differ only in case": (r"casefold\(\) == \w+\.casefold\(\)",

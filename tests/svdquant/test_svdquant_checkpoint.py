@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from vivace.lora.architecture import Architecture
+from vivace.lora.file import LoraFile
 from vivace.lora.models import qwen_image, z_image
-from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe, read_header
+from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe
 from vivace.svdquant.convert import convert_awq, convert_svdq, planar_modulation
 from vivace.svdquant.errors import CheckpointError
 from vivace.svdquant.packing import unpack_nibbles
@@ -133,7 +134,9 @@ def test_a_described_file_holds_the_whole_model(
     path = tmp_path / "model.safetensors"
     save_file(built.tensors, path, built.metadata)
     result: dict[str, Tensor] = {}
-    for placed in describe(read_header(path), path).layers:
+    with LoraFile(path) as file:
+        checkpoint = describe(file.header, path)
+    for placed in checkpoint.layers:
         for role, value in dense_values(built, placed).items():
             assert len(value) == placed.layer.shape[0]
             for module, start, stop, first in placed.placements:
@@ -179,7 +182,7 @@ def test_a_separate_key_next_to_a_fused_layer() -> None:
 
 def test_describing_needs_no_torch() -> None:
     code = (
-        "import sys; from vivace.svdquant.checkpoint import read_header;"
+        "import sys; from vivace.svdquant.checkpoint import describe;"
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

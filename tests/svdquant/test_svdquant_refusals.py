@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from vivace.svdquant.checkpoint import describe, read_header
 from vivace.svdquant.errors import CheckpointError
+from vivace.svdquant.reader import CheckpointFile
 from vivace.tests.svdquant.checkpoints import Built
 from vivace.tests.svdquant.sketches import QWEN, described, sketch
 
@@ -200,15 +200,15 @@ def test_what_the_metadata_may_leave_out() -> None:
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with pytest.raises(CheckpointError, match=r"cannot be read \(No such file") as caught:
-        describe(read_header(path), path)
-    assert str(caught.value).endswith("Check the name and the permissions")
+    with pytest.raises(CheckpointError, match="no such file") as caught:
+        CheckpointFile(path)
+    assert "Choose a checkpoint in a diffusion_models folder" in str(caught.value)
     path.write_bytes(b"<html>")
-    with pytest.raises(CheckpointError, match="not a valid safetensors file: only 6 bytes"):
-        describe(read_header(path), path)
+    with pytest.raises(CheckpointError, match="this is a web page"):
+        CheckpointFile(path)
     save_file({"lora_A.weight": torch.zeros(4, 4)}, path)
     with pytest.raises(CheckpointError, match="not a Nunchaku checkpoint"):
-        describe(read_header(path), path)
+        CheckpointFile(path)
 
 
 def test_the_error_survives_pickling() -> None:

@@ -1,6 +1,6 @@
 // The library beside a node: search, folders, tags; choose, rename, move, delete, import, export.
 
-import { makeCrumbs, parentOf, showCrumbs } from "../crumbs.js";
+import { makeCrumbs, parentOf, showCrumbs } from "../folders.js";
 import { make } from "../dom.js";
 import { countOf, wordsOf } from "../rows/picker_items.js";
 import { openPopover } from "../rows/popover.js";

@@ -1,6 +1,6 @@
 // Chooses a LoRA file: search, folders, files used last, preview images, all by keyboard too.
 
-import { makeCrumbs, parentOf, showCrumbs } from "../crumbs.js";
+import { makeCrumbs, parentOf, showCrumbs } from "../folders.js";
 import { make } from "../dom.js";
 import { addRecent, ensureNames, knownEntries, namesProblem, onNames, recentNames } from "./names.js";
 import { itemElement } from "./picker_item.js";

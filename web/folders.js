@@ -1,4 +1,4 @@
-// The way to a folder as buttons, one for each folder above it.
+// Folders of names such as styles/ink: those inside of one, and the way to it as buttons.
 
 import { make } from "./dom.js";
 
@@ -31,4 +31,25 @@ export function showCrumbs(bar, folder, enter) {
  */
 export function parentOf(folder) {
   return folder.replace(/[^/]*\/$/, "");
+}
+
+/**
+ * The folders inside of a folder, each with how many of the names it holds, at any depth.
+ * @param {{ name: string, folder: string }[]} entries in order; those elsewhere do not count
+ * @param {string} folder
+ */
+export function foldersIn(entries, folder) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { name, folder: home } of entries) {
+    if (home === folder || !name.startsWith(folder)) continue;
+    const inner = name.slice(0, name.indexOf("/", folder.length) + 1);
+    counts.set(inner, (counts.get(inner) ?? 0) + 1);
+  }
+  return [...counts].map(([inner, count]) => ({
+    kind: /** @type {"folder"} */ ("folder"),
+    folder: inner,
+    text: inner.slice(folder.length, -1),
+    count,
+  }));
 }
