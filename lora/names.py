@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from .file_types import ENDINGS, is_lora_file, without_ending
@@ -25,11 +25,6 @@ class LoraNameError(ValueError):
     def __init__(self, message: str, several: bool = False) -> None:
         self.several = several
         super().__init__(message)
-
-
-def by_slashes(listed: Iterable[str]) -> dict[str, str]:
-    """Names as they are listed, by the same name with forward slashes; Windows lists others."""
-    return {name.replace("\\", "/"): name for name in listed}
 
 
 def lora_files_below(folder: Path) -> list[str]:

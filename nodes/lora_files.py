@@ -21,7 +21,7 @@ def listed_loras() -> Mapping[str, str]:
     A workflow saved on Windows names `styles\\ink.safetensors`; it must work on Linux too. A prompt
     asks for every row, so the table is made anew only when the list has changed.
     """
-    from ..lora.names import by_slashes
+    from ..lora.file_types import by_slashes
 
     global _last
     names = folder_paths.get_filename_list("loras")

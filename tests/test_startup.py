@@ -35,7 +35,9 @@ def test_import_is_three_modules_of_ours_and_none_of_others(report: dict[str, An
 
 def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
     assert own(report["object_info"]) == {
+        "defaults",
         "lora",
+        "lora.file_types",
         "lora.rows",
         "music",
         "music.model_folder",
@@ -47,6 +49,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.image",
         "nodes.lora",
         "nodes.lora_files",
+        "nodes.model_choice",
         "nodes.preview_if",
         "nodes.preview_outputs",
         "nodes.prompt_manager",

@@ -9,7 +9,8 @@ import pytest
 from vivace.cli.errors import UsageError
 from vivace.cli.stack_words import local_files
 from vivace.cli.workflow.build import named_lora
-from vivace.lora.names import LoraNameError, by_slashes, lora_files_below, resolve
+from vivace.lora.file_types import by_slashes
+from vivace.lora.names import LoraNameError, lora_files_below, resolve
 from vivace.migrate.rules import find_name
 
 LISTED = ["a/ink.sft", "styles\\Oil.safetensors", "twins/one.pt", "others/one.pt"]
