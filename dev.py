@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument(
         "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
     )
+    test.add_argument(
+        "--no-browser", action="store_true", help="leave out the tests that need a browser"
+    )
 
     fuzz = command("fuzz", "give made-up input to what reads files and replies, until Ctrl+C")
     fuzz.add_argument("targets", nargs="*", metavar="TARGET", help="kinds of input (default: all)")
