@@ -64,9 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
     bench.add_argument("--page-only", action="store_true", help="write the page from what is there")
 
-    test = command("test", "lint, types and tests; more options go to pytest", True)
+    test = command(
+        "test", "lint, types and tests, or the tests of some files; more options go to pytest", True
+    )
     test.add_argument(
-        "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
+        "-k", metavar="EXPRESSION", help="only tests that match, without lint and types"
     )
     test.add_argument(
         "--no-browser", action="store_true", help="leave out the tests that need a browser"

@@ -64,7 +64,7 @@ def demo(arguments: Namespace, extra: list[str]) -> int:
 
 
 def test(arguments: Namespace, extra: list[str]) -> int:
-    """Lint, types and tests; with `-k` only the tests.
+    """Lint, types and tests; of some, by `-k` or by their files, only the tests.
 
     Raises:
         DevError: there is no browser for those in the editor, and they were not to be left out.
@@ -89,7 +89,8 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as beside:
         checks = None
-        if chosen is NEWEST and not arguments.k:  # types fit the newest ComfyUI only
+        some = arguments.k or any((ROOT / word.partition("::")[0]).exists() for word in extra)
+        if chosen is NEWEST and not some:  # types fit the newest ComfyUI only
             checks = beside.submit(check_all, python, environment)
         print("$", " ".join(["python", *pytest[1:]]), flush=True)
         status = subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode

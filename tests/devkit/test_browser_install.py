@@ -122,19 +122,27 @@ def arguments(**options: Any) -> Namespace:
     return Namespace(comfyui=NEWEST.version, k="something", **options)
 
 
-def test_no_tests_run_without_a_browser_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[tuple[list[str], dict[str, str]]] = []
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """What `dev.py` would start: commands, each with its variables."""
+    found: list[tuple[list[str], dict[str, str]]] = []
 
     def run(command: list[str], **given: Any) -> subprocess.CompletedProcess[str]:
-        started.append((command, given["env"]))
+        found.append((command, given["env"]))
         return subprocess.CompletedProcess(command, 0)
-
-    def none(python: Path) -> str:
-        raise DevError("no browser")
 
     prepared = (NEWEST, Path("python"), Path("comfyui"))
     monkeypatch.setattr(commands, "_prepare", lambda _: prepared)
     monkeypatch.setattr(commands.subprocess, "run", run)
+    return found
+
+
+def test_no_tests_run_without_a_browser_unless_asked(
+    started: list[tuple[list[str], dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(python: Path) -> str:
+        raise DevError("no browser")
+
     monkeypatch.setattr(commands, "ensure_browser", none)
     with pytest.raises(DevError, match="no browser"):
         commands.test(arguments(no_browser=False), [])
@@ -146,3 +154,27 @@ def test_no_tests_run_without_a_browser_unless_asked(monkeypatch: pytest.MonkeyP
     command, environment = started[1]
     assert "--no-browser" not in command
     assert environment["VIVACE_BROWSER"] == "/usr/bin/one"
+
+
+@pytest.mark.parametrize(
+    ("k", "words", "checked"),
+    [
+        (None, [], True),
+        (None, ["-x", "-n", "2"], True),
+        (None, ["tests/devkit"], False),
+        (None, ["tests/devkit/test_workflows.py::test_a"], False),
+        ("one", [], False),
+    ],
+)
+def test_lint_and_types_are_for_whole_runs(
+    started: list[tuple[list[str], dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    k: str | None,
+    words: list[str],
+    checked: bool,
+) -> None:
+    checks: list[Path] = []
+    monkeypatch.setattr(commands, "check_all", lambda python, _: checks.append(python) or 3)
+    status = commands.test(Namespace(comfyui=NEWEST.version, k=k, no_browser=True), words)
+    assert (status, len(checks)) == ((3, 1) if checked else (0, 0))
+    assert set(words) <= set(started[0][0])
