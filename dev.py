@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     pictures = command("pictures", "shoot the pictures of nodes and example workflows anew")
     pictures.add_argument(
-        "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"
+        "names", nargs="*", help="ids of nodes, names of example workflows, at_work; none means all"
     )
 
     soak = command("soak", "many prompts on one server: is memory flat, are results equal?", True)
