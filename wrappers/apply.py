@@ -17,7 +17,7 @@ from ..lora.architecture import Architecture
 from ..lora.dora import Dora
 from ..lora.loader import Entry, Lora, load_lora
 from ..lora.mapping import UNMATCHED
-from ..lora.relative import Rotation
+from ..lora.relative import InputRotation, Rotation
 from ..lora.stack import LoraStack
 from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
@@ -159,7 +159,7 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
     for path, entries in lora.deltas.items():
         needs_weight = any(isinstance(entry.delta, Dora) for entry in entries)
         way = running.way(path, mode, needs_weight)
-        if any(isinstance(entry.delta, Rotation) for entry in entries):
+        if any(isinstance(entry.delta, (InputRotation, Rotation)) for entry in entries):
             way = running.rotation_way(path, way)
         if way == MERGE and _adds_a_bias(architecture, entries):
             way = BRANCH
