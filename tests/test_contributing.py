@@ -111,7 +111,7 @@ class RowScaledLayer(torch.nn.Module):
         scale = weight.abs().amax(1) / 127
         whole = (weight / scale[:, None]).round().to(torch.int8)
         self.weight = torch.nn.Parameter(whole, requires_grad=False)
-        self.register_buffer("row_scale", scale)
+        self.row_scale = torch.nn.Parameter(scale, requires_grad=False)
         self.bias = torch.nn.Parameter(bias, requires_grad=False)
 
     def dense(self) -> torch.Tensor:
@@ -163,7 +163,7 @@ def test_a_kind_of_weight_is_one_file_and_one_line(
     factors = {f"{ROW_SCALED}.lora_down.weight": down, f"{ROW_SCALED}.lora_up.weight": up}
     plain = write(tmp_path / "plain.safetensors", factors)
     dora = write(tmp_path / "d.safetensors", {**factors, f"{ROW_SCALED}.dora_scale": magnitude})
-    layer = model_of_rows().model.diffusion_model.transformer_blocks[0].attn.to_q
+    layer: Any = model_of_rows().model.diffusion_model.get_submodule(ROW_SCALED)
     weight, change = layer.dense(), up @ down
     merged = weight + change
     renormalized = merged * magnitude / merged.norm(dim=1, keepdim=True) - weight
