@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .adapter_config import NAME, AdapterConfig, config_beside, read_config
 from .architecture import Architecture
 from .evidence import judge, labels_of
+from .families import TITLES
 from .file import LoraFile, Stamp, stamp
 from .header import TensorInfo
 from .mapping import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, KeyMap, map_keys, resolve_names
@@ -115,23 +116,9 @@ def settled(entry: KeyEntry, refused: Mapping[str, str], status: str = REFUSED) 
     return entry if reason is None else entry._replace(status=status, reason=reason)
 
 
-_FORMATS = {
-    "bias": "bias",
-    "diff": "diff",
-    "glora": "GLoRA",
-    "ia3": "IA3",
-    "loha": "LoHa",
-    "lokr": "LoKr",
-    "lora": "LoRA",
-    "numbered": "LoRA",
-    "oft": "OFT",
-    "peft_ia3": "IA3",
-}
-
-
 def formats_of(plans: tuple[ModulePlan, ...]) -> tuple[str, ...]:
     """Return the families of adapters, for people, in the order of the alphabet."""
-    return tuple(sorted({("DoRA " if p.dora else "") + _FORMATS[p.family] for p in plans}))
+    return tuple(sorted({("DoRA " if p.dora else "") + TITLES[p.family] for p in plans}))
 
 
 def ranks_of(plans: tuple[ModulePlan, ...]) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ guessing where a dot was.
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,20 +67,33 @@ _FLAT_INNER = (
     "_checkpoint_wrapped_module",
 )
 
-TEXT_ENCODER = "text encoder: only the diffusion model is patched"
-_IGNORED_FLAT = {"lora_te": TEXT_ENCODER, "lycoris_text_encoder": TEXT_ENCODER}
+
+class Ignored(str, Enum):
+    """Why a tensor is knowingly left alone, in words for people."""
+
+    TEXT_ENCODER = "text encoder: only the diffusion model is patched"
+    EMBEDDING = "bundled text embedding: only the diffusion model is patched"
+    FP8_MARK = "the mark that a file is in ComfyUI's scaled fp8: each factor has its own scale"
+
+    __str__ = str.__str__
+
+
+_IGNORED_FLAT = {
+    "lora_te": Ignored.TEXT_ENCODER,
+    "lycoris_text_encoder": Ignored.TEXT_ENCODER,
+}
 _IGNORED = {
-    "text_encoder": TEXT_ENCODER,
-    "text_encoder_2": TEXT_ENCODER,
-    "text_encoders": TEXT_ENCODER,
-    "text_model": TEXT_ENCODER,
-    "conditioner": TEXT_ENCODER,
-    "bundle_emb": "bundled text embedding: only the diffusion model is patched",
-    "scaled_fp8": "the mark that a file is in ComfyUI's scaled fp8: each factor has its own scale",
+    "text_encoder": Ignored.TEXT_ENCODER,
+    "text_encoder_2": Ignored.TEXT_ENCODER,
+    "text_encoders": Ignored.TEXT_ENCODER,
+    "text_model": Ignored.TEXT_ENCODER,
+    "conditioner": Ignored.TEXT_ENCODER,
+    "bundle_emb": Ignored.EMBEDDING,
+    "scaled_fp8": Ignored.FP8_MARK,
 }
 
 
-def ignored_stem(stem: str) -> str | None:
+def ignored_stem(stem: str) -> Ignored | None:
     """Return why a stem is knowingly left alone (a text encoder, say), or None."""
     for prefix, reason in _IGNORED_FLAT.items():
         if stem.startswith(prefix):
@@ -154,6 +168,14 @@ def bare_stem(stem: str) -> str:
     return ".".join([part for part in parts if part not in _INNER]) or ".".join(parts)
 
 
+def without_wrappers(stem: str) -> str:
+    """Return a stem without what training leaves inside of names; its leading components stay."""
+    parts = stem.split(".")
+    if _INNER.isdisjoint(parts):
+        return stem
+    return ".".join([part for part in parts if part not in _INNER]) or stem
+
+
 def _leading(parts: list[str]) -> int:
     """How many components wrap the model; the last one counts for a name always."""
     around = (i for i, part in enumerate(parts) if part not in _LEADING and part not in _INNER)
@@ -186,9 +208,10 @@ def _without_flat_leading(stem: str, table: dict[str, Owners]) -> Owners | None:
 def find_inside(name: str, table: dict[str, Owners]) -> tuple[str, Owners] | None:
     """Find the longest beginning of a tensor name, up to a dot, that names a module.
 
-    For names whose suffix is unknown: whatever follows a module belongs to it.
+    For names whose suffix is unknown: whatever follows a module belongs to it. Wrappers are left
+    out of what is returned.
     """
-    parts = name.split(".")
+    parts = without_wrappers(name).split(".")
     first = _leading(parts)
     for count in range(min(len(parts), first + _DEEPEST), first, -1):
         stem = ".".join(parts[:count])
