@@ -1,0 +1,1 @@
+"""The kinds of layers that take a LoRA beside their weight, and how each does."""
