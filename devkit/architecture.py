@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from .layout import ROOT
+from .rig.layout import ROOT
 
 PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, ROW, BOX, HEIGHT = 860, 78, 128, 36

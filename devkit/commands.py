@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .checks import check_all
-from .comfyui import ensure_comfyui
-from .environment import ensure_environment
-from .layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
-from .server import ComfyServer, has_gpu
+from .rig.comfyui import ensure_comfyui
+from .rig.environment import ensure_environment
+from .rig.layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
+from .rig.server import ComfyServer, has_gpu
 
 BENCHES = ("cli", "lora", "svdquant", "vlm", "picker", "startup", "growth")
 # For glibc: what a process has freed, it keeps for its next tensors, but for the largest. To get

@@ -86,7 +86,7 @@ def replace_missing(request: Any) -> Any:
         return request
     types = [node.get("class_type") for node in prompt.values() if isinstance(node, dict)]
     if any(isinstance(name, str) and name not in NODE_CLASS_MAPPINGS for name in types):
-        from .routes import missing_nodes
+        from . import missing_nodes
 
         request["prompt"] = missing_nodes.migrate(prompt)[0]
     return request
@@ -97,14 +97,14 @@ def _add_replacements(server: Any) -> None:
 
     @server.routes.post("/vivace/migrate")
     async def migrate(request: web.Request) -> web.Response:
-        from .routes import missing_nodes
+        from . import missing_nodes
 
         return await missing_nodes.respond(request)
 
     @web.middleware
     async def register_replacements(request: web.Request, handler: Any) -> Any:
         if request.path.endswith("/node_replacements"):
-            from .routes import missing_nodes
+            from . import missing_nodes
 
             missing_nodes.register(server)
         return await handler(request)
@@ -121,7 +121,7 @@ def _follow_settings(server: Any) -> None:
         response = await handler(request)
         path = request.path.removeprefix("/api")
         if request.method == "POST" and path.startswith("/settings"):
-            from .nodes import settings
+            from ..nodes import settings
 
             settings.apply_log_detail()
         return response
@@ -151,7 +151,7 @@ def guard_keys(request: Any, node_ids: Collection[str]) -> Any:
         and (name.rpartition(".")[2] in KEY_INPUTS or class_type == KEY_NODE)
     ]
     if any(values):
-        from .routes.key_guard import remove_keys
+        from .key_guard import remove_keys
 
         remove_keys(request, values)
     return request
@@ -161,7 +161,7 @@ def complete_prompts(request: Any, node_ids: Collection[str]) -> Any:
     """Complete the Prompt Manager nodes in the body of a `POST /prompt`."""
     nodes = [inputs for kind, inputs in _nodes_of(request, node_ids) if kind == PROMPT_NODE]
     if nodes:
-        from .routes.prompt_queue import complete
+        from .prompt_queue import complete
 
         complete(nodes, _user.get())
     return request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..vlm.key_shape import REMOVED, looks_like_key
+from ..vlm.remote.key_shape import REMOVED, looks_like_key
 
 
 def remove_keys(request: dict[str, Any], values: list[str]) -> None:

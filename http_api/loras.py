@@ -40,7 +40,7 @@ async def get_info(request: web.Request) -> web.StreamResponse:
 @_answers
 async def get_preview(request: web.Request) -> web.StreamResponse:
     """The preview image of the LoRA `?name=`."""
-    from ..lora.sidecars import find_preview
+    from ..lora.files.sidecars import find_preview
 
     name, path = await _lora(request)
     preview = await asyncio.to_thread(find_preview, path)

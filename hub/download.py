@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .hub import HubFile, HubModel, by_hand, look_up
 from .model_check import INDEX, MARKER, SINGLE, CheckedModel, check_complete
 from .model_folders import PARTIAL_SUFFIX, ModelFolderError, read_json
+from .repository import HubFile, HubModel, by_hand, look_up
 
 # What a cut connection loses at most: a chunk is handed over whole or not at all.
 CHUNK_BYTES = 2**16

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..vlm.model_check import CheckedModel, check_files, check_type
-from ..vlm.model_folders import (
+from .model_check import CheckedModel, check_files, check_type
+from .model_folders import (
     CONFIG,
     FoundModels,
     ModelFolder,

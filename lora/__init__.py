@@ -10,16 +10,16 @@ TYPE_CHECKING = False  # typing takes milliseconds, which the help of a command 
 if TYPE_CHECKING:
     from typing import Any
 
-    from .architecture import Architecture
-    from .branch import Branch
     from .compose import Composer
-    from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
-    from .dora import Dora, ResolvedDora
     from .errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
     from .examine import inspect
+    from .factors.branch import Branch
+    from .factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
+    from .factors.dora import Dora, ResolvedDora
     from .info import LoraInfo, lora_info
     from .loader import Entry, Lora, load_lora
-    from .models import qwen_image, z_image
+    from .mapping.architecture import Architecture
+    from .mapping.models import qwen_image, z_image
     from .report import Report, markdown
     from .stack import LoraStack
 

@@ -11,9 +11,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .examine import Identity, identity, look
-from .file import LoraFile
-from .mapping import IGNORED
-from .naming import TEXT_ENCODER
+from .files.open_file import LoraFile
+from .mapping.module_names import TEXT_ENCODER
+from .mapping.tensor_names import IGNORED
 from .report import Report
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..lora.file_types import is_lora_file
+from ..lora.files.file_types import is_lora_file
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
 from .rules import Known
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..lora.file_types import without_ending
+from ..lora.files.file_types import without_ending
 from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 

@@ -247,13 +247,13 @@ def _model_roots() -> list[str]:
 
 def model_names() -> list[str]:
     """Names of the model folders, complete or not."""
-    from ..music.model_folder import find_music_models
+    from ..hub.musicgen_folders import find_music_models
 
     return list(find_music_models(_model_roots()).models)
 
 
 def _path(name: str) -> Path:
-    from ..music.model_folder import find_music_models
+    from ..hub.musicgen_folders import find_music_models
 
     roots = _model_roots()
     found = find_music_models(roots)

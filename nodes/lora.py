@@ -238,7 +238,7 @@ def _apply(
     model: Any, clip: Any, rows: list[LoraRow], mode: str, strict: bool
 ) -> tuple[Any, Any, str]:
     from ..lora.loader import CACHE
-    from ..wrappers.stack import apply_stack
+    from ..wrappers.lora.stack import apply_stack
 
     CACHE.resize(settings.lora_cache_bytes())
     if mode not in MODES:

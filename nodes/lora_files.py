@@ -35,7 +35,7 @@ def missing_loras(names: Iterable[str]) -> str | None:
 
     Only listed names are ever opened, so a name that climbs out of the LoRA folders is missing too.
     """
-    from ..lora.names import LoraNameError, resolve
+    from ..lora.files.file_names import LoraNameError, resolve
 
     listed = listed_loras()
     complaints = []
@@ -65,7 +65,7 @@ def listed_name(name: str) -> str:
     Raises:
         ValueError: it means no listed file, or several.
     """
-    from ..lora.names import LoraNameError, resolve
+    from ..lora.files.file_names import LoraNameError, resolve
 
     listed = listed_loras()
     try:
@@ -80,7 +80,7 @@ def file_identity(name: str) -> tuple[Any, ...]:
     Equal as long as the files are the same, and of values that ComfyUI can hash.
     """
     from ..lora.examine import identity
-    from ..lora.sidecars import stamps
+    from ..lora.files.sidecars import stamps
 
     path = lora_path(name)
     return name, identity(path), stamps(path)
@@ -103,7 +103,7 @@ def lora_entries() -> list[dict[str, Any]]:
 
     Each folder is read once, whatever the number of files.
     """
-    from ..lora.sidecars import previews
+    from ..lora.files.sidecars import previews
 
     folders: dict[str, list[str]] = {}
     for name in listed_loras():

@@ -24,7 +24,7 @@ def model_roots() -> list[str]:
 
 def model_names() -> list[str]:
     """Names of the model folders, complete or not."""
-    from ..vlm.model_folders import find_models
+    from ..hub.model_folders import find_models
 
     return list(find_models(model_roots()).models)
 
@@ -39,8 +39,8 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
         ValueError: there is no engine, the model is not there, no server model is named, or two
             keys are, or none is where the variable says.
     """
-    from ..vlm.load_options import LoadOptions
-    from ..wrappers.vlm_session import LocalChoice, ServerChoice
+    from ..vlm.loading.load_options import LoadOptions
+    from ..wrappers.vlm.vlm_session import LocalChoice, ServerChoice
 
     engine = given(engine)
     if not engine:
@@ -67,7 +67,7 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
 
 def _key(variable: str, api_key: Any) -> Any:
     """The key of a server, from one of the two places where it may be named."""
-    from ..vlm.secret import Secret
+    from ..vlm.remote.secret import Secret
 
     if api_key is None:
         return Secret.from_environment(variable) if variable else None
@@ -86,8 +86,8 @@ def answer_settings(
     stop: tuple[str, ...] = (),
 ) -> Any:
     """How to answer, as `vlm.question.AnswerSettings`."""
+    from ..vlm.decode.sampling import Sampling
     from ..vlm.question import AnswerSettings
-    from ..vlm.sampling import Sampling
 
     values = given(sampling)
     kind = values.pop("sampling", MODEL_DEFAULT)
@@ -101,7 +101,7 @@ def answer_settings(
 
 
 def _model_path(name: str) -> Path:
-    from ..vlm.model_folders import find_models
+    from ..hub.model_folders import find_models
 
     roots = model_roots()
     found = find_models(roots)
@@ -121,6 +121,6 @@ def cache_folder() -> Path:
 
 def configure_cache() -> None:
     """Size the image cache as the settings say, unless QwenVL Cache has done it otherwise."""
-    from ..wrappers.vlm_cache import CacheSizes, configure_once
+    from ..wrappers.vlm.vlm_cache import CacheSizes, configure_once
 
     configure_once(CacheSizes(*settings.vlm_cache_megabytes()), cache_folder())

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..lora.architecture import Architecture
-from ..lora.header import Header, HeaderError, header_length, parse_header
+from ..lora.files.header import Header, HeaderError, header_length, parse_header
+from ..lora.mapping.architecture import Architecture
 from .errors import CheckpointError, Refused
 from .layers import GROUP, Kind, Layer, group_layers
 from .models import Family, find_family

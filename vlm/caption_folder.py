@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from .model_folders import PARTIAL_SUFFIX
+from ..hub.model_folders import PARTIAL_SUFFIX
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 CAPTION_SUFFIX = ".txt"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ...lora_tools.make import Made
+    from ...lora.tools.make import Made
     from ..output import Output
 
 COMMAND = Command(
@@ -53,7 +53,7 @@ def run(values: Values, out: Output) -> int:
 
 def merge(sources: Sequence[tuple[Path, float]], path: Path, values: Values, out: Output) -> Made:
     """Merge files, each at its strength, into one, as the options say."""
-    from ...lora_tools.make import make
+    from ...lora.tools.make import make
     from ..lora_output import limit, torch_options
 
     with out.progress("merging", 1.0) as step:

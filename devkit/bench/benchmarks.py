@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..devkit.layout import ROOT
+from ..rig.layout import ROOT
 from .fuzz_section import fuzz_section
 from .soak_section import soak_section
 

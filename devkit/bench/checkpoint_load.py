@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from ..lora.file import LoraFile
-from ..lora.models import qwen_image
-from ..svdquant.reader import CheckpointFile
-from ..svdquant.save import write_converted
+from ...lora.files.open_file import LoraFile
+from ...lora.mapping.models import qwen_image
+from ...svdquant.reader import CheckpointFile
+from ...svdquant.save import write_converted
 from .harness import Result, Target, Timings, spread
 from .memory import _high_water, _resident
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..devkit.demo.models import LORAS, lora_state_dict, save
+from ..doubles.demo_models import LORAS, lora_state_dict, save
 from .files import scratch
 from .harness import Result, Target, Timings, environment, spread
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..devkit.layout import OUT
+from ..rig.layout import OUT
 from .harness import Result, environment
 from .models import start_comfy
 from .plot import Panel, draw

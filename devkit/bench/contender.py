@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ..lora import examine, mapping, models, naming
-from ..lora.branch import Branch
-from ..lora.cache import ByteLru
-from ..lora.compose import Composer
-from ..lora.loader import CACHE, Lora, load_lora
-from ..lora.stack import LoraStack
+from ...lora import examine
+from ...lora.compose import Composer
+from ...lora.factors.branch import Branch
+from ...lora.files.cache import ByteLru
+from ...lora.loader import CACHE, Lora, load_lora
+from ...lora.mapping import models
+from ...lora.mapping import module_names as naming
+from ...lora.mapping import tensor_names as mapping
+from ...lora.stack import LoraStack
 from .baselines import Files
 from .files import Kind
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..devkit.layout import ROOT
+from ..rig.layout import ROOT
 
 _LEFT_OUT = (".*", "__pycache__", "bench", "docs", "example_workflows", "tests")
 _NO_NODES = "NODE_CLASS_MAPPINGS = {}\n"

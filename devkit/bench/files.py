@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..devkit.layout import OUT
-from ..lora.architecture import Architecture
-from ..lora.models import qwen_image, z_image
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.models import qwen_image, z_image
+from ..rig.layout import OUT
 
 _QWEN = (
     *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),

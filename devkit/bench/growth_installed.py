@@ -73,7 +73,7 @@ def _measure(root: Path, names: Sequence[str], timings: Timings) -> None:
 def _route(number: int, timings: Timings) -> None:
     from aiohttp.test_utils import make_mocked_request
 
-    from ..routes.loras import get_loras
+    from ...http_api.loras import get_loras
 
     request = make_mocked_request("GET", "/api/vivace/loras")
     answer: Any = timings.time(_ROUTE, lambda: asyncio.run(get_loras(request)), fresh=False)  # pyright: ignore[reportArgumentType]
@@ -81,7 +81,7 @@ def _route(number: int, timings: Timings) -> None:
 
 
 def _nodes(names: Sequence[str], timings: Timings) -> None:
-    from ..nodes.lora import LoraLoader, LoraStack
+    from ...nodes.lora import LoraLoader, LoraStack
 
     whole = names[len(names) // 2]
     short = whole.removesuffix(".safetensors")

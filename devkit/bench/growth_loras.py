@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..lora.examine import inspect
-from ..lora.loader import CACHE
-from ..wrappers.apply import apply_loras
-from ..wrappers.branch import install, remove
-from ..wrappers.running_model import _running
+from ...lora.examine import inspect
+from ...lora.loader import CACHE
+from ...wrappers.lora.apply import apply_loras
+from ...wrappers.lora.branch import install, remove
+from ...wrappers.lora.running_model import _running
 from .contender import Engine, forget_everything
 from .curves import CONSTANT, LINEAR, Curve, often
 from .files import KINDS, write_stack

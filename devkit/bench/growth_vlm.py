@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from ..lora.cache import ByteLru
-from ..vlm.disk_tier import DiskTier
-from ..vlm.embedding_cache import EmbeddingCache, ImageEmbedding
-from ..vlm.hashing import EmbeddingKey
+from ...lora.files.cache import ByteLru
+from ...vlm.vision.disk_tier import DiskTier
+from ...vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
+from ...vlm.vision.hashing import EmbeddingKey
 from .curves import CONSTANT, LINEAR, Curve, often
 from .harness import Timings
 from .vlm_images import Bed

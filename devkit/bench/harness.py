@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..lora.cache import total_memory
+from ...lora.files.cache import total_memory
 
 T = TypeVar("T")
 

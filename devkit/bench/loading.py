@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..lora.adapters import non_finite
-from ..lora.file import LoraFile
-from ..wrappers.apply import apply_loras
-from ..wrappers.running_model import _running
+from ...lora.factors.adapters import non_finite
+from ...lora.files.open_file import LoraFile
+from ...wrappers.lora.apply import apply_loras
+from ...wrappers.lora.running_model import _running
 from .baselines import Files, comfyui_loader, comfyui_loader_and_pages, read_tensors
 from .contender import Engine, forget_everything
 from .files import Kind

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..devkit.demo.models import import_comfy
-from ..devkit.layout import DEV, NEWEST, DevError
+from ..doubles.demo_models import import_comfy
+from ..rig.layout import DEV, NEWEST, DevError
 
 _QWEN = {"image_model": "qwen_image", "in_channels": 64, "num_layers": 60}
 _Z_IMAGE = {

@@ -18,9 +18,9 @@ from typing import Any
 
 from playwright.sync_api import Page, Route, sync_playwright
 
-from ..devkit.client import ComfyClient
-from ..devkit.layout import DEV, NEWEST
-from ..devkit.server import ComfyServer
+from ..rig.client import ComfyClient
+from ..rig.layout import DEV, NEWEST
+from ..rig.server import ComfyServer
 
 COUNT = 10_000
 FOLDERS = 60

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.delta import LowRank
-from ..lora.loader import Lora
+from ...lora.factors.delta import LowRank
+from ...lora.loader import Lora
+from ...lora.mapping.architecture import Architecture
 
 Stack = Sequence[tuple[Lora, float]]
 

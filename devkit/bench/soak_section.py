@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..devkit.layout import ROOT
+from ..rig.layout import ROOT
 from ..soak.report import faults, figure
 
 _NAMES = {

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..profiler.startup import OUR_PROMPT, OURS, run_probe, sort_modules
+from ...cli.startup.measure import OUR_PROMPT, OURS, run_probe, sort_modules
 from .command import Bench, Measured
 from .eager_packs import every_import, every_node, no_nodes
 from .files import scratch

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..lora.architecture import Architecture
-from ..lora.compose import Composer
-from ..lora.loader import Lora, load_lora
-from ..lora.models import qwen_image
-from ..lora.stack import LoraStack
-from ..wrappers.column_targets import column_targets
-from ..wrappers.columns import Columns, Wanted
+from ...lora.compose import Composer
+from ...lora.loader import Lora, load_lora
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.models import qwen_image
+from ...lora.stack import LoraStack
+from ...wrappers.targets.column_targets import column_targets
+from ...wrappers.targets.columns import Columns, Wanted
 from .command import Bench, Measured
 from .files import KINDS, scratch, write_stack
 from .harness import Result, Target, Timings, spread

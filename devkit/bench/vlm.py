@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..vlm.quality import QUALITIES
-from ..vlm.tower_check import check_tower
+from ...vlm.vision.quality import QUALITIES
+from ...vlm.vision.tower_check import check_tower
 from .command import Bench, Measured
 from .files import scratch
 from .harness import Result, Timings

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from ..vlm.answer_reader import GenerationSettings
-from ..vlm.chat_prompt import ImagePart, Turn
-from ..vlm.embedding_cache import EmbeddingCache
-from ..vlm.local_engine import LocalEngine, LocalReply, LocalRequest
-from ..vlm.local_model import LocalModel
-from ..vlm.prefix_cache import PrefixCache
-from ..vlm.quality import budget_of
+from ...vlm.decode.answer_reader import GenerationSettings
+from ...vlm.decode.prefix_cache import PrefixCache
+from ...vlm.local_engine import LocalEngine, LocalReply, LocalRequest
+from ...vlm.local_model import LocalModel
+from ...vlm.text.chat_prompt import ImagePart, Turn
+from ...vlm.vision.embedding_cache import EmbeddingCache
+from ...vlm.vision.quality import budget_of
 from .harness import Result, Target, Timings, spread
 from .vlm_images import Bed
 from .vlm_models import build_processor

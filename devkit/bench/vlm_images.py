@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from ..vlm.compiled import CompiledGraphs
-from ..vlm.disk_tier import DiskTier
-from ..vlm.embed import Embedded, ModelIdentity, embed_images
-from ..vlm.embedding_cache import EmbeddingCache
-from ..vlm.pixels import PixelFormat
-from ..vlm.quality import QUALITIES, budget_of
-from ..vlm.vision_tower import VisionTower, find_vision_tower
+from ...vlm.vision.compiled import CompiledGraphs
+from ...vlm.vision.disk_tier import DiskTier
+from ...vlm.vision.embed import Embedded, ModelIdentity, embed_images
+from ...vlm.vision.embedding_cache import EmbeddingCache
+from ...vlm.vision.pixels import PixelFormat
+from ...vlm.vision.quality import QUALITIES, budget_of
+from ...vlm.vision.vision_tower import VisionTower, find_vision_tower
 from .harness import Timings
 from .vlm_models import Shape, build_image_processor
 

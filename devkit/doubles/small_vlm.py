@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-from vivace.vlm.compiled import CompiledGraphs
-from vivace.vlm.embed import ModelIdentity
-from vivace.vlm.local_model import LocalModel
-from vivace.vlm.pixels import PixelFormat
-from vivace.vlm.vision_tower import VisionTower, find_vision_tower
+
+from ...vlm.local_model import LocalModel
+from ...vlm.vision.compiled import CompiledGraphs
+from ...vlm.vision.embed import ModelIdentity
+from ...vlm.vision.pixels import PixelFormat
+from ...vlm.vision.vision_tower import VisionTower, find_vision_tower
 
 if TYPE_CHECKING:
     import pytest

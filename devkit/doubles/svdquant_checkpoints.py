@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vivace.lora.architecture import Architecture
-from vivace.lora.header import ITEM_SIZES, Header, parse_header
 
+from ...lora.files.header import ITEM_SIZES, Header, parse_header
+from ...lora.mapping.architecture import Architecture
 from .nunchaku_double import (
     AWQW4A16Linear,
     SVDQW4A4Linear,

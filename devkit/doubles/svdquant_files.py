@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from vivace.devkit.demo.models import LORAS, lora_state_dict, save
-from vivace.lora.models import qwen_image
-from vivace.tests.svdquant.checkpoints import build, stock_weights
+
+from ...lora.mapping.models import qwen_image
+from .demo_models import LORAS, lora_state_dict, save
+from .svdquant_checkpoints import build, stock_weights
 
 QUANTIZED = "vivace-test-svdq-int4_r32-qwen-image.safetensors"
 DENSE = "vivace-test-effective-qwen-image.safetensors"

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from support import tiny_models as tiny
 from torch import Tensor, nn
-from vivace.tests.svdquant import nunchaku_double as double
-from vivace.tests.svdquant.checkpoints import Built, build
+
+from . import nunchaku_double as double
+from . import tiny_models as tiny
+from .svdquant_checkpoints import Built, build
 
 FAMILIES = ("qwen_image", "z_image")
 _STOCK = {"qwen_image": tiny.qwen_image, "z_image": tiny.z_image}
@@ -29,7 +30,7 @@ def sample(model: Any) -> Tensor:
 @lru_cache(maxsize=4)
 def checkpoint(family: str, rank: int = 32) -> Built:
     """A checkpoint of a small model; quantized layers compute in float32."""
-    from vivace.wrappers.running_model import architecture_of
+    from ...wrappers.lora.running_model import architecture_of
 
     with torch.inference_mode():
         stock = _STOCK[family]()
@@ -46,10 +47,10 @@ def dense(family: str) -> Any:
 
 def kitchen(family: str, dtype: torch.dtype = torch.float32) -> Any:
     """The stock model as our loader builds it."""
-    from vivace.svdquant.checkpoint import describe
-    from vivace.svdquant.stream import converted
-    from vivace.wrappers.svdquant_model import SvdquantPatcher
-    from vivace.wrappers.svdquant_ops import cast_side_tensors, operations
+    from ...svdquant.checkpoint import describe
+    from ...svdquant.stream import converted
+    from ...wrappers.svdquant.svdquant_model import SvdquantPatcher
+    from ...wrappers.svdquant.svdquant_ops import cast_side_tensors, operations
 
     built = checkpoint(family)
     found = describe(built.header(), "test.safetensors")

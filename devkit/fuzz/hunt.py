@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..devkit.layout import OUT
+from ..rig.layout import OUT
 from .session import Finding, Session
 
 FOLDER = OUT / "fuzz"

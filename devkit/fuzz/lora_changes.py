@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from ..lora.architecture import Architecture
+from ...lora.mapping.architecture import Architecture
 from . import lora_reference
 from . import lora_words as words
 from .lora_samples import ARCHITECTURES, samples

@@ -12,12 +12,12 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.delta import Delta
-from ..lora.dora import Dora
-from ..lora.loader import Lora
-from ..lora.mapping import IGNORED, MAPPED, KeyEntry
-from ..lora.naming import bare_stem
+from ...lora.factors.delta import Delta
+from ...lora.factors.dora import Dora
+from ...lora.loader import Lora
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.module_names import bare_stem
+from ...lora.mapping.tensor_names import IGNORED, MAPPED, KeyEntry
 from .lora_reference import Module, Stated, split
 from .valued_files import ValuedFile
 

@@ -6,7 +6,7 @@ import json
 from math import prod
 from typing import Any
 
-from ..lora.header import ITEM_SIZES
+from ...lora.files.header import ITEM_SIZES
 
 MAX_BYTES = 2**20
 # A small number in every type: 0.0115 in BF16 and F32, 1.06 in F16, 60 in a byte.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..lora.file import dtype_names
+from ...lora.files.open_file import dtype_names
 from .sketch import MAX_BYTES, size_of, with_header
 
 _ROW = 2**14

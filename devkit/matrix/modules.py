@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..demo.models import import_comfy
-from ..layout import ROOT
+from ..doubles.demo_models import import_comfy
+from ..rig.layout import ROOT
 
 OPTIONAL = (
     *("accelerate", "aiohttp", "bitsandbytes", "jsonschema", "keyring", "nunchaku"),

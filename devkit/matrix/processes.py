@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..layout import MODELS, PACK_NAME
+from ..rig.layout import MODELS, PACK_NAME
 from .environment import check_environment
 from .prompts import MODEL
 

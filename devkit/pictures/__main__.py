@@ -8,10 +8,10 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from ..browser import FLAGS, browser_program, open_editor
-from ..client import ComfyClient
-from ..layout import OUT, PACK_NAME, ROOT, DevError, say
-from ..server import ComfyServer
+from ..rig.browser import FLAGS, browser_program, open_editor
+from ..rig.client import ComfyClient
+from ..rig.layout import OUT, PACK_NAME, ROOT, DevError, say
+from ..rig.server import ComfyServer
 from .node_pictures import our_nodes, shoot_node
 from .stand_ins import make_stand_ins
 from .thumbnails import shoot_workflow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from devkit.layout import DEV, RELEASES, REQUIREMENTS
+from devkit.rig.layout import DEV, RELEASES, REQUIREMENTS
 
 # Files that one release has beside those of all. The older ComfyUI runs with the older
 # transformers, so that the tests see both of its major versions.

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ..devkit.layout import OUT, DevError
+from ..rig.layout import OUT, DevError
 from . import fresh
 from .files import ensure_files
 from .plan import Plan

@@ -6,7 +6,7 @@ from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
-from ..devkit.client import ComfyClient
+from ..rig.client import ComfyClient
 
 Digest = dict[str, str]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..devkit.demo.models import ensure_models, import_comfy
-from ..devkit.layout import MODELS, ROOT
+from ..doubles.demo_models import ensure_models, import_comfy
+from ..rig.layout import MODELS, ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,14 +37,14 @@ def ensure_files(folder: Path, comfyui: Path, large: bool) -> None:
     import_comfy(comfyui)
     _make_loras(folder / "loras")
     _make_checkpoints(folder / "svdquant")
-    from ..tests.vlm.small_models import save_model
+    from ..doubles.small_vlm import save_model
 
     # Anew each time: what one transformers writes, an older one may not read.
     shutil.rmtree(folder / "LLM", ignore_errors=True)
     for family in FAMILIES:
         save_model(family, folder / "LLM" / f"soak-{family}")
     if large:
-        from ..tests.support.svdquant_files import ensure_svdquant_models
+        from ..doubles.svdquant_files import ensure_svdquant_models
 
         ensure_svdquant_models(MODELS)
 
@@ -139,7 +139,7 @@ def _make_checkpoints(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     from safetensors.torch import save_file
 
-    from ..tests.support.svdquant_models import checkpoint
+    from ..doubles.svdquant_models import checkpoint
 
     for family in ("qwen_image", "z_image"):
         path = folder / f"soak-{family}.safetensors"

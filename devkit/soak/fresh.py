@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ..devkit.client import ComfyClient
-from ..devkit.server import ComfyServer
+from ..rig.client import ComfyClient
+from ..rig.server import ComfyServer
 from .digest import Digest, digest
 from .jobs import Job
 from .servers import forget

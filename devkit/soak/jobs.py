@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..devkit.client import Prompt
-from ..devkit.demo.models import MODEL_FILE, VAE_FILE
+from ..doubles.demo_models import MODEL_FILE, VAE_FILE
+from ..rig.client import Prompt
 from .files import QUANTIZED_FILE
 
 SIZE = 64

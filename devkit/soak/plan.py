@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..devkit.demo.models import LORAS
+from ..doubles.demo_models import LORAS
 from .files import BROKEN, FAMILIES, lora_names
 from .jobs import DEMO, QUANTIZED, SMALL, Cache, Caption, Job, Picture
 

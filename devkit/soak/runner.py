@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..devkit.client import ComfyClient, PromptFailedError, PromptRejectedError
-from ..devkit.server import ComfyServer
+from ..rig.client import ComfyClient, PromptFailedError, PromptRejectedError
+from ..rig.server import ComfyServer
 from .digest import Digest, digest
 from .jobs import Cache, Job
 from .plan import Step

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..devkit.client import ComfyClient
-from ..devkit.server import ComfyServer
+from ..rig.client import ComfyClient
+from ..rig.server import ComfyServer
 from .jobs import node
 
 NODES = Path(__file__).parent / "custom_nodes"

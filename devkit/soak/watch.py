@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from ..devkit.client import ComfyClient
+from ..rig.client import ComfyClient
 from .jobs import Job, node
 from .runner import Runner
 

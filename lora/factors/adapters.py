@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from ..errors import Unusable
+from ..mapping.suffixes import SCALE_OF
 from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from .dora import Dora
-from .errors import Unusable
 from .families import magnitude_axis
 from .plan import ModulePlan
 from .relative import Glora, Relative, Rotation, Scaling, cayley
-from .suffixes import SCALE_OF
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 Parts = Mapping[str, Tensor]

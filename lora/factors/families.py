@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from .architecture import Target
-from .errors import Unusable
-from .suffixes import SCALE_OF
+from ..errors import Unusable
+from ..mapping.architecture import Target
+from ..mapping.suffixes import SCALE_OF
 
 Shapes = Mapping[str, tuple[int, ...]]
 DORA = frozenset({"dora_scale", "magnitude"})

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from .adapter_config import NONE, AdapterConfig
-from .architecture import Target
-from .errors import Unusable
+from ..errors import Unusable
+from ..files.header import FLOAT_DTYPES, INTEGER_DTYPES, TensorInfo
+from ..mapping.adapter_config import NONE, AdapterConfig
+from ..mapping.architecture import Target
+from ..mapping.module_names import bare_stem
+from ..mapping.suffixes import SCALE_OF
+from ..mapping.tensor_names import Group, KeyMap
 from .families import ALPHA, DORA, FAMILIES, Family, flat_shape, magnitude_axis, require_shape
-from .header import FLOAT_DTYPES, INTEGER_DTYPES, TensorInfo
-from .mapping import Group, KeyMap
 from .methods import method_of, refusal_of
-from .naming import bare_stem
-from .suffixes import SCALE_OF
 
 Infos = Mapping[str, TensorInfo]
 _BIAS = frozenset({"diff_b", "up_bias", "down_bias"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from .adapter_config import AdapterConfig, number
-from .header import Header
+from ..files.header import Header
+from ..mapping.adapter_config import AdapterConfig, number
 from .plan import Plans
 
 

@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import LoraError, LoraFileError, LoraFormatError
+from ..errors import LoraError, LoraFileError, LoraFormatError
 from .file_types import PICKLES
 from .header import Header, HeaderError, TensorInfo, header_length, parse_header
 

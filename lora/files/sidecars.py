@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .file import Stamp
+from .open_file import Stamp
 
 # The ones that people edit come before those that were downloaded.
 _JSON_ENDINGS = (".metadata.json", ".json", ".civitai.info", ".info")

@@ -61,7 +61,7 @@ class TensorWriter:
 
     def add(self, name: str, tensor: Tensor) -> None:
         """Write a tensor behind those that were added before."""
-        from .file import dtype_names
+        from .open_file import dtype_names
 
         begin, self._end = self._end, self._end + tensor.nbytes
         self._entries[name] = {

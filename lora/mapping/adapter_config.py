@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import Unusable
-from .file_types import is_lora_file
+from ..errors import Unusable
+from ..files.file_types import is_lora_file
 from .name_patterns import NamePatterns, PatternError
 
 NAME = "adapter_config.json"

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..files.header import TensorInfo
 from .adapter_config import AdapterConfig
 from .architecture import Architecture
-from .header import TensorInfo
-from .mapping import Names
 from .observed import observed_shape
 from .other_models import (
     MAGE_FLOW_BLOCKS,
@@ -22,6 +21,7 @@ from .other_models import (
     Twin,
     model_of_label,
 )
+from .tensor_names import Names
 
 Infos = Mapping[str, TensorInfo]
 _LABELS = ("ss_base_model_version", "modelspec.architecture", "model_type", "ss_network_module")

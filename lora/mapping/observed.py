@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from .header import TensorInfo
-from .mapping import Stem
+from ..files.header import TensorInfo
+from .tensor_names import Stem
 
 Shape = tuple[int, ...]
 Size = tuple[int | None, int | None]

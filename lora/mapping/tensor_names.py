@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .architecture import Architecture, Target
-from .naming import Owners, find, find_inside, ignored_stem, spellings
+from .module_names import Owners, find, find_inside, ignored_stem, spellings
 from .suffixes import Suffix, public_role, split_suffix
 
 MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"

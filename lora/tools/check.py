@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..lora.errors import LoraError
-from ..lora.examine import examine
-from ..lora.file import LoraFile
-from ..lora.file_types import PICKLES, is_lora_file
-from ..lora.header import Header
-from ..lora.models import standard
+from ..errors import LoraError
+from ..examine import examine
+from ..files.file_types import PICKLES, is_lora_file
+from ..files.header import Header
+from ..files.open_file import LoraFile
+from ..mapping.models import standard
 from .errors import ToolError
 
 _BLOCK = 2**20

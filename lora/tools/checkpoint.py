@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..lora.architecture import Architecture
-from ..lora.file import LoraFile
-from ..lora.header import TensorInfo
-from ..lora.mapping import MAPPED, UNMATCHED, KeyEntry
-from ..lora.models import standard
-from ..lora.naming import Owner, Owners, find, spellings
-from ..lora.plan import Fault
-from ..lora.report import Report
+from ..factors.plan import Fault
+from ..files.header import TensorInfo
+from ..files.open_file import LoraFile
+from ..mapping.architecture import Architecture
+from ..mapping.models import standard
+from ..mapping.module_names import Owner, Owners, find, spellings
+from ..mapping.tensor_names import MAPPED, UNMATCHED, KeyEntry
+from ..report import Report
 from .errors import ToolError
 
 PLAIN = frozenset({"F64", "F32", "F16", "BF16"})

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.delta import Delta, Dense, Hadamard, Kronecker, LowRank
-from ..lora.dora import Dora
-from ..lora.errors import Unusable
-from ..lora.relative import Relative
+from ..errors import Unusable
+from ..factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
+from ..factors.dora import Dora
+from ..factors.relative import Relative
+from ..mapping.architecture import Architecture
 from .shrink import Limit, distance, norm, shrink
 from .styles import Names, names
 from .units import Unit, as_low_rank, bias, dense, whole

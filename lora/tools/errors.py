@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lora.errors import LoraError
+from ..errors import LoraError
 
 
 class ToolError(LoraError):

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.delta import Dense
-from ..lora.errors import Unusable
-from ..lora.writer import TensorWriter
+from ..errors import Unusable
+from ..factors.delta import Dense
+from ..files.writer import TensorWriter
+from ..mapping.architecture import Architecture
 from .checkpoint import PLAIN, Checkpoint
 from .encode import Encoded, encode, factors
 from .errors import ToolError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..lora.delta import LowRank
+from ..factors.delta import LowRank
 from .shrink import Limit, shrink
 
 EXACT_SIDE = 512  # up to this many rows or columns, decomposing all takes well under a second

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.cache import ByteLru
-from ..lora.errors import Unusable
-from ..lora.file import LoraFile
-from ..lora.loader import Lora, load_lora
-from ..lora.mapping import UNMATCHED
-from ..lora.writer import TensorWriter
+from ..errors import Unusable
+from ..files.cache import ByteLru
+from ..files.open_file import LoraFile
+from ..files.writer import TensorWriter
+from ..loader import Lora, load_lora
+from ..mapping.architecture import Architecture
+from ..mapping.tensor_names import UNMATCHED
 from .encode import Encoded, encode
 from .errors import ToolError
 from .shrink import Limit

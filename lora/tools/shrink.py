@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..lora.delta import LowRank
-from ..lora.fusion import singular
+from ..factors.delta import LowRank
+from ..factors.fusion import singular
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..lora.architecture import Architecture
+from ..mapping.architecture import Architecture
 
 STYLES = ("comfyui", "kohya", "peft")
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..lora.delta import Delta, Dense, LowRank
-from ..lora.dora import Dora
-from ..lora.errors import Unusable
-from ..lora.fusion import Placed, fuse
-from ..lora.loader import Entry, Lora
-from ..lora.relative import Relative
+from ..errors import Unusable
+from ..factors.delta import Delta, Dense, LowRank
+from ..factors.dora import Dora
+from ..factors.fusion import Placed, fuse
+from ..factors.relative import Relative
+from ..loader import Entry, Lora
+from ..mapping.architecture import Architecture
 from .styles import parts
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from vivace.devkit.audit import code_scan, known, reasons, vulnerabilities
 from vivace.devkit.audit import run as audit_run
-from vivace.devkit.layout import RELEASES
+from vivace.devkit.rig.layout import RELEASES
 
 FLAW = {"id": "PYSEC-2026-1", "aliases": ["CVE-2026-1"], "fix_versions": ["1.1"]}
 SOUND = {"name": "sound", "version": "2.0", "vulns": []}

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from vivace.bench import benchmarks
-from vivace.bench.curve_plot import COLORS, draw_curves
-from vivace.bench.curves import CONSTANT, LINEAR, Curve, exponent, measure
-from vivace.bench.harness import Timings
+from vivace.devkit.bench import benchmarks
+from vivace.devkit.bench.curve_plot import COLORS, draw_curves
+from vivace.devkit.bench.curves import CONSTANT, LINEAR, Curve, exponent, measure
+from vivace.devkit.bench.harness import Timings
 from vivace.devkit.commands import BENCHES
-from vivace.fuzz.targets import NAMES
+from vivace.devkit.fuzz.targets import NAMES
 
 REPORT: dict[str, Any] = {
     "date": "2026-01-02",

@@ -14,9 +14,9 @@ import torch
 from support.lora_samples import random, write
 from torch.nn import Linear, Module, Parameter
 from torch.nn.functional import linear
-from vivace.devkit.layout import ROOT
-from vivace.lora import suffixes
+from vivace.devkit.rig.layout import ROOT
 from vivace.lora.loader import load_lora
+from vivace.lora.mapping import suffixes
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = {
@@ -59,7 +59,7 @@ def test_the_node_is_known_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny() -> Any:
-    from vivace.lora import models
+    from vivace.lora.mapping import models
 
     return run("lora/models.py", vars(models))["tiny_dit"]()
 
@@ -121,7 +121,7 @@ class Layer(Module):
 @torch.no_grad()
 @pytest.mark.usefixtures("comfyui")
 def test_the_target_takes_ranks_and_gives_them_back() -> None:
-    from vivace.wrappers import column_kinds
+    from vivace.wrappers.targets import column_kinds
 
     kind: column_kinds.ColumnKind = run(
         "wrappers/column_kinds.py", dict(vars(column_kinds), Parameter=Parameter)

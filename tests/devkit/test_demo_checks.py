@@ -8,7 +8,7 @@ import pytest
 import torch
 from vivace.devkit.demo.__main__ import modules_matched
 from vivace.devkit.demo.checks import Result, different, equal, weights_are_exact
-from vivace.devkit.demo.models import BLOCK, LORAS, lora_state_dict, module_shape
+from vivace.devkit.doubles.demo_models import BLOCK, LORAS, lora_state_dict, module_shape
 
 PEFT, KOHYA = LORAS
 MODULES = ("attn.to_q", "img_mlp.net.2")

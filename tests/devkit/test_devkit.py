@@ -10,8 +10,9 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from vivace.devkit import checks, comfyui, commands, environment, layout, link
-from vivace.devkit.layout import NEWEST, ROOT, DevError
+from vivace.devkit import checks, commands
+from vivace.devkit.rig import comfyui, environment, layout, link
+from vivace.devkit.rig.layout import NEWEST, ROOT, DevError
 
 
 def test_an_unknown_release_lists_the_known_ones() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vivace.bench import eager_packs
-from vivace.devkit.layout import ROOT
+from vivace.devkit.bench import eager_packs
+from vivace.devkit.rig.layout import ROOT
 
 FILES = {
     "nodes/__init__.py": "",

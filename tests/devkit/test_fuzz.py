@@ -17,18 +17,20 @@ from types import SimpleNamespace
 
 import pytest
 from vivace.devkit import commands
-from vivace.fuzz import __main__ as command
-from vivace.fuzz import hunt, mutations, scratch, sketch
-from vivace.fuzz.lora_samples import ARCHITECTURES, samples
-from vivace.fuzz.refusals import may_refuse
-from vivace.fuzz.session import Session, inputs
-from vivace.fuzz.targets import NAMES, find
-from vivace.fuzz.valued_files import valued_file
-from vivace.lora import adapters, mapping, rivals
-from vivace.lora.adapter_config import AdapterConfig
-from vivace.lora.header import HeaderError, parse_header
+from vivace.devkit.fuzz import __main__ as command
+from vivace.devkit.fuzz import hunt, mutations, scratch, sketch
+from vivace.devkit.fuzz.lora_samples import ARCHITECTURES, samples
+from vivace.devkit.fuzz.refusals import may_refuse
+from vivace.devkit.fuzz.session import Session, inputs
+from vivace.devkit.fuzz.targets import NAMES, find
+from vivace.devkit.fuzz.valued_files import valued_file
+from vivace.lora import rivals
+from vivace.lora.factors import adapters
+from vivace.lora.files.header import HeaderError, parse_header
 from vivace.lora.loader import load_lora
-from vivace.lora.mapping import IGNORED, MAPPED
+from vivace.lora.mapping import tensor_names as mapping
+from vivace.lora.mapping.adapter_config import AdapterConfig
+from vivace.lora.mapping.tensor_names import IGNORED, MAPPED
 
 SEED = 20
 # Inputs of each kind, and how many different refusals these meet at least.

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from vivace.devkit import commands
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import MATRIX_RELEASES, ROOT, DevError
 from vivace.devkit.matrix import cells, environment, modules, page, processes, prompts
 from vivace.devkit.matrix import run as matrix_run
-from vivace.devkit.published import published_files
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import MATRIX_RELEASES, ROOT, DevError
+from vivace.devkit.rig.published import published_files
 
 GUARD = {"verdict": "SAFE", "files": 3, "references": 5, "missing": [], "drifted": []}
 GOOD = {"outcome": "works", "reasons": [], "versions": {"python": "3.11.7"}, "checks": []}

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vivace.devkit.layout import ROOT
+from vivace.devkit.rig.layout import ROOT
 
 TESTS = Path(__file__).parent
 CONFTEST = """import sys

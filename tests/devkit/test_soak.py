@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from vivace.bench.soak_section import soak_section
-from vivace.devkit.client import ComfyClient, Prompt
-from vivace.soak import __main__ as command
-from vivace.soak import fresh
-from vivace.soak.digest import Digest
-from vivace.soak.jobs import QUANTIZED, Caption, Job, Picture
-from vivace.soak.plan import Plan, Step
-from vivace.soak.report import PROOF, faults, report
-from vivace.soak.runner import INTERRUPTED, Record, Runner
-from vivace.soak.trend import MB, SERIES, Trend, trend, trends
-from vivace.soak.watch import Sample, Watch
+from vivace.devkit.bench.soak_section import soak_section
+from vivace.devkit.rig.client import ComfyClient, Prompt
+from vivace.devkit.soak import __main__ as command
+from vivace.devkit.soak import fresh
+from vivace.devkit.soak.digest import Digest
+from vivace.devkit.soak.jobs import QUANTIZED, Caption, Job, Picture
+from vivace.devkit.soak.plan import Plan, Step
+from vivace.devkit.soak.report import PROOF, faults, report
+from vivace.devkit.soak.runner import INTERRUPTED, Record, Runner
+from vivace.devkit.soak.trend import MB, SERIES, Trend, trend, trends
+from vivace.devkit.soak.watch import Sample, Watch
 
 SEED, PROMPTS = 180, 40  # in this plan something of each way of running occurs
 

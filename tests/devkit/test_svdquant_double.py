@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from vivace.svdquant.lowrank_packing import append_lowrank, pack_lowrank
-from vivace.tests.svdquant import closed_form
-from vivace.tests.svdquant.nunchaku_double import (
+from vivace.devkit.doubles import closed_form
+from vivace.devkit.doubles.nunchaku_double import (
     AWQW4A16Linear,
     CPUOffloadManager,
     SVDQW4A4Linear,
@@ -19,7 +18,8 @@ from vivace.tests.svdquant.nunchaku_double import (
     fused_gelu_mlp,
     fused_qkv_norm_rottary,
 )
-from vivace.tests.svdquant.nunchaku_quantize import quantize_awq, quantize_linear
+from vivace.devkit.doubles.nunchaku_quantize import quantize_awq, quantize_linear
+from vivace.svdquant.lowrank_packing import append_lowrank, pack_lowrank
 
 K = 256
 PRECISIONS = ("int4", "nvfp4")

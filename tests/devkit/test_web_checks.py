@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import missing
 from vivace.devkit import web_checks
-from vivace.devkit.layout import ROOT, DevError
+from vivace.devkit.rig.layout import ROOT, DevError
 
 PYTHON = Path(sys.executable)
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from vivace.devkit.layout import ROOT
-from vivace.devkit.published import copy_pack, published_files
+from vivace.devkit.rig.layout import ROOT
+from vivace.devkit.rig.published import copy_pack, published_files
 
 DATA = ("cli/templates/", "locales/", "web/")
 

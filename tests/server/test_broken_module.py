@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from support.graphs import PEFT, SOME_WEIGHT, node, row, stack_prompt
 from support.published import server_with
-from vivace.devkit.client import ComfyClient, PromptFailedError, PromptRejectedError
-from vivace.devkit.layout import OUT
-from vivace.devkit.published import copy_pack
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.layout import OUT
+from vivace.devkit.rig.published import copy_pack
+from vivace.devkit.rig.server import ComfyServer
 
 PACK = "Vivace-broken"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from support.graphs import node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError
-from vivace.tests.vlm.openai_server import OpenAIServer, answer, cut, hang, stream
+from support.openai_server import OpenAIServer, answer, cut, hang, stream
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError
 
 VISION, TEXT = "small-qwen3_vl", "text-qwen3"
 SYSTEM = "To be, or not to be, that is the question: whether to suffer the slings of fortune."
@@ -25,7 +25,7 @@ AS_SCHEMA = {"answer_format": "JSON schema", "answer_format.schema": json.dumps(
 @pytest.fixture(scope="module", autouse=True)
 def text_model(vlm_models: Path) -> Iterator[None]:
     """A language model without vision, beside the others."""
-    from vivace.tests.vlm.small_models import save_text_model
+    from vivace.devkit.doubles.small_vlm import save_text_model
 
     save_text_model("Qwen3", vlm_models / TEXT)
     yield

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import vivace
 from PIL import Image
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import PACK_NAME
 from vivace.devkit.pictures.image_files import NODE_BYTES
 from vivace.devkit.pictures.node_pictures import VALUES
-from vivace.devkit.published import left_out
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import PACK_NAME
+from vivace.devkit.rig.published import left_out
 
 ROOT = Path(vivace.__file__ or "").parent
 LANGUAGES = ("en", "zh", "ja", "ko", "fr", "de", "es", "ru")

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 from support.graphs import KOHYA, PEFT, node, row, stack_prompt
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.demo.models import LORAS, lora_state_dict, save
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import LORAS, lora_state_dict, save
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.server import ComfyServer
 
 FOLDER = "vivace-test-routes"
 INK = f"{FOLDER}/deep/ink.safetensors"

@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 from support.graphs import free, node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.tests.music.small_music import RATE
+from support.small_music import RATE
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 
 
 def music(model: str = "small-mono", **inputs: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.graphs import KOHYA, PEFT, node, row
-from vivace.devkit.client import ComfyClient, Prompt
-from vivace.devkit.demo.models import MODEL_FILE, VAE_FILE
+from vivace.devkit.doubles.demo_models import MODEL_FILE, VAE_FILE
+from vivace.devkit.rig.client import ComfyClient, Prompt
 
 NODE = "VivacePreviewOutputs"
 OFF = {"uniform_within": -1.0, "white_above": -1.0, "transparent_above": -1.0}

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from support.graphs import node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.layout import OUT
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.layout import OUT
+from vivace.devkit.rig.server import ComfyServer
 from vivace.toolkit import prompt_library
 from vivace.toolkit.prompt_library import PromptLibrary, expand_prompt
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 PROMPTS = "/vivace/prompts"
 BUNDLE = "/vivace/prompt_bundle"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vivace.devkit.client import ComfyClient
+from vivace.devkit.rig.client import ComfyClient
 
 SNAPSHOT = Path(__file__).parent / "data" / "public_api.json"
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.graphs import free, node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.demo.models import MODEL_FILE
+from support.openai_server import OpenAIServer, answer, hang, stream
 from vivace.devkit.demo.workflow import Run, build
-from vivace.tests.vlm.openai_server import OpenAIServer, answer, hang, stream
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 
 SMALL = "small-qwen3_vl"
 OTHER = "small-qwen2_5_vl"

@@ -11,9 +11,9 @@ import pytest
 from support.graphs import PEFT, SOME_WEIGHT, row, stack_prompt
 from support.published import server_with
 from vivace.cli.version import version
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import OUT, ROOT
-from vivace.devkit.published import copy_pack, published_files
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import OUT, ROOT
+from vivace.devkit.rig.published import copy_pack, published_files
 
 PACK = "vivace"  # the registry's name, under which its archive is unpacked
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.graphs import node
-from vivace.devkit.client import ComfyClient, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.client import ComfyClient, PromptFailedError, PromptRejectedError
 from vivace.toolkit.waveform import AudioError
 
 

@@ -16,10 +16,7 @@ import pytest
 from PIL import Image
 from support.canary import Listener, everything, leaks
 from support.graphs import node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.layout import OUT
-from vivace.devkit.server import ComfyServer
-from vivace.tests.vlm.openai_server import (
+from support.openai_server import (
     Behaviour,
     Exchange,
     OpenAIServer,
@@ -28,7 +25,10 @@ from vivace.tests.vlm.openai_server import (
     stream,
     stream_exactly,
 )
-from vivace.vlm.key_shape import REMOVED
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.layout import OUT
+from vivace.devkit.rig.server import ComfyServer
+from vivace.vlm.remote.key_shape import REMOVED
 
 VARIABLE = "VIVACE_CANARY_API_KEY"
 KEYS = {

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 from support.graphs import KOHYA, PEFT, SOME_WEIGHT, loader_prompt, node, row, stack_prompt
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.demo.models import LORAS, MODEL_FILE, lora_state_dict, save
 from vivace.devkit.demo.workflow import Run, build
+from vivace.devkit.doubles.demo_models import LORAS, MODEL_FILE, lora_state_dict, save
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 
 
 def weight(client: ComfyClient, prompt: Prompt) -> torch.Tensor:

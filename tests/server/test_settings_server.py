@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.graphs import PEFT, row, stack_prompt
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 LOG_DETAIL = "Vivace.General.LogDetail"
 APPLIED, READ = "as a runtime branch", "; read in"

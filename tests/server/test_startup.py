@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vivace.devkit.layout import OUT, ROOT
-from vivace.profiler import startup
+from vivace.cli.startup import measure as startup
+from vivace.devkit.rig.layout import OUT, ROOT
 
 
 def work() -> Path:

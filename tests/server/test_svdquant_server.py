@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load
 from support.graphs import KOHYA, PEFT, node, row
-from support.svdquant_files import DENSE, MERGED, QUANTIZED, STRENGTH
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
-from vivace.devkit.demo.models import MODEL_FILE
 from vivace.devkit.demo.workflow import Run, build
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.doubles.svdquant_files import DENSE, MERGED, QUANTIZED, STRENGTH
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 
 
 def prompt(loader: dict[str, Any], rows: list[dict[str, Any]]) -> Prompt:

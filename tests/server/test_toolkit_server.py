@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.graphs import node
-from vivace.devkit.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
 
 
 def picture(client: ComfyClient, saved: dict[str, str]) -> Image.Image:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 NODES = Path(__file__).parent / "nodes"
 ROUNDS = 10

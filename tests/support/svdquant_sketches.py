@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from vivace.lora.architecture import Architecture
-from vivace.lora.models import qwen_image, z_image
+from vivace.devkit.doubles.svdquant_checkpoints import Built, build, stock_weights
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.mapping.models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, describe
-
-from .checkpoints import Built, build, stock_weights
 
 QWEN = qwen_image(depth=2, hidden=256, head=128, text=48, latent=64)
 Z_IMAGE = z_image(depth=2, refiners=1, hidden=256, ffn=384, head=128, text=48, latent=64)

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .detokenizer import Detokenizer, StopText
+from ..text.detokenizer import Detokenizer, StopText
+from ..text.thinking import CLOSE, OPEN, Piece, ThinkingBudget, TokenSplitter, prompt_opens_thinking
 from .sampling import Sampling
-from .thinking import CLOSE, OPEN, Piece, ThinkingBudget, TokenSplitter, prompt_opens_thinking
 
 FinishReason = Literal["stop", "length"]
 

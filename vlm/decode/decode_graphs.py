@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .graph_compiler import (
+from ..loading.graph_compiler import (
     Backend,
     call_graph,
     compile_whole,

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from ..text.chat_prompt import Prompt
+from ..text.thinking import Piece
 from .answer_reader import AnswerReader, FinishReason, GenerationSettings
-from .chat_prompt import Prompt
 from .decode_graphs import DECODE_GRAPHS, DecodeGraphs
 from .language_model import LanguageModel
 from .prefill import Prefilled
 from .sampling import Sampler
 from .stepper import Stepper
-from .thinking import Piece
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .chat_prompt import IMAGE, VIDEO, Prompt
+from ..text.chat_prompt import IMAGE, VIDEO, Prompt
 
 _MERGED_SIDE = 2  # tokens per side of the grids that probe a model
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from .chat_prompt import Prompt
-from .embedding_cache import ImageEmbedding
+from ..text.chat_prompt import Prompt
+from ..vision.embedding_cache import ImageEmbedding
 from .language_model import LanguageModel
 
 

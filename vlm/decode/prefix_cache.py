@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .chat_prompt import Prompt
-from .hashing import EmbeddingKey
+from ..text.chat_prompt import Prompt
+from ..vision.hashing import EmbeddingKey
 from .language_model import LanguageModel
 
 DEFAULT_LIMIT = 2**29

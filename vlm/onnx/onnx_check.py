@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 
-from .encoder_graph import encode_frames
+from ..vision.encoder_graph import encode_frames
+from ..vision.vision_tower import VisionTower
 from .onnx_export import OnnxError, graph_inputs, noise, output_names
-from .vision_tower import VisionTower
 
 # Largest difference in relation to the largest feature of the same output. Both round on the way,
 # at other places; in half precision onnxruntime computes much in float32, where torch does not.

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from .encoder_graph import TowerGeometry, encode_frames
-from .grid_tables import GridTables
-from .vision_tower import VisionTower
+from ..vision.encoder_graph import TowerGeometry, encode_frames
+from ..vision.grid_tables import GridTables
+from ..vision.vision_tower import VisionTower
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # The format's own limit is 2 GiB for a file without external data, of which the graph takes some.

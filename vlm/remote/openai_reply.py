@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .detokenizer import StopText
-from .thinking import Piece, TextSplitter
+from ..text.detokenizer import StopText
+from ..text.thinking import Piece, TextSplitter
 
 MAX_EVENT_BYTES = 16 * 2**20
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..text.thinking import Piece
 from .network_thread import Emit, detached, run_in_thread
 from .openai_reply import Reply, Usage
 from .openai_request import ChatRequest, DataUrls, request_body
@@ -14,7 +15,6 @@ from .remote_call import RemoteCall
 from .remote_errors import RemoteError
 from .remote_retry import RemoteSettings
 from .secret import Secret
-from .thinking import Piece
 
 # With these, the other requests of a batch would fail in the same way.
 _HOPELESS = frozenset({"unreachable", "unauthorized", "not found", "model"})

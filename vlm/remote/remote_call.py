@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import aiohttp
 
+from ..text.thinking import Piece
 from .openai_reply import (
     EventReader,
     ProtocolError,
@@ -28,7 +29,6 @@ from .remote_errors import RemoteError
 from .remote_faults import connection_fault, excerpt, status_fault
 from .remote_retry import RemoteSettings, parse_retry_after, retry_delay
 from .secret import Secret, SecretError, redact
-from .thinking import Piece
 
 MAX_REPLY_BYTES = 64 * 2**20
 _MAX_ERROR_BYTES = 64 * 2**10

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from ..vision.video import FrameSample
 from .thinking import CLOSE, OPEN
-from .video import FrameSample
 
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 PADS: Mapping[str, str] = {"image": "<|image_pad|>", "video": "<|video_pad|>"}

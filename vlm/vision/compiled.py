@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..loading.graph_compiler import Backend, call_graph, compile_whole, failure_reason, warm_up
 from .encoder_graph import TowerGeometry, encode_frames
-from .graph_compiler import Backend, call_graph, compile_whole, failure_reason, warm_up
 from .grid_tables import GridTables
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .load_options import DTYPES, LoadError
-from .model_check import CheckedModel, check_model
-from .model_folders import ModelFolderError
+from ...hub.model_check import CheckedModel, check_model
+from ...hub.model_folders import ModelFolderError
+from ..loading.load_options import DTYPES, LoadError
 from .tower_check import check_tower
 from .vision_tower import VisionTower, find_vision_tower
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from ..loading.graph_compiler import COMPILE_MODES
 from .compiled import GRAPHS, CompiledGraphs, GraphKey
 from .encoder_graph import TowerGeometry, encode_frames
-from .graph_compiler import COMPILE_MODES
 from .grid_tables import GridTables, grid_tables
 
 # Patches per run of the encoder: eight images of `ultra` at 14 pixels a patch.

@@ -13,12 +13,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ..lora.architecture import Architecture
-from ..lora.dora import Dora
-from ..lora.loader import Entry, Lora, load_lora
-from ..lora.mapping import UNMATCHED
-from ..lora.relative import Rotation
-from ..lora.stack import LoraStack
+from ...lora.factors.dora import Dora
+from ...lora.factors.relative import Rotation
+from ...lora.loader import Entry, Lora, load_lora
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.tensor_names import UNMATCHED
+from ...lora.stack import LoraStack
 from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
 from .lora_report import report

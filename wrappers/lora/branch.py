@@ -10,8 +10,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
-from ..lora.branch import Branch
-from .branch_layer import (
+from ...lora.factors.branch import Branch
+from ..targets.branch_layer import (
     BranchLayer,
     InterleavedLayer,
     Layer,
@@ -20,12 +20,12 @@ from .branch_layer import (
     put,
     take_off,
 )
-from .column_kinds import is_nunchaku_awq, is_nunchaku_svdq
-from .columns import NOTHING, OPTION, Columns, Wanted
-from .nunchaku import Offload, is_native
+from ..targets.column_kinds import is_nunchaku_awq, is_nunchaku_svdq
+from ..targets.columns import NOTHING, OPTION, Columns, Wanted
+from ..targets.nunchaku import Offload, is_native
+from ..targets.split import approximations
+from ..targets.unfused import Unfused, UnsignedLayer, fused_parent
 from .running_model import RunningModel
-from .split import approximations
-from .unfused import Unfused, UnsignedLayer, fused_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

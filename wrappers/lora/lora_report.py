@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..lora.report import Report, markdown
-from ..lora.text_encoder import is_for_text_encoder
+from ...lora.report import Report, markdown
+from ...lora.text_encoder import is_for_text_encoder
 
 if TYPE_CHECKING:
     from .apply import Placement

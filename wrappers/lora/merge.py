@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 
-from ..lora.architecture import Architecture
-from ..lora.dora import Dora
-from ..lora.loader import Entry
-from ..lora.relative import Relative
+from ...lora.factors.dora import Dora
+from ...lora.factors.relative import Relative
+from ...lora.loader import Entry
+from ...lora.mapping.architecture import Architecture
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

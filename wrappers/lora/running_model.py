@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from comfy.model_management import get_torch_device
 
-from ..lora.architecture import Architecture
-from ..lora.branch import Branch
-from ..lora.compose import EXPAND_RANK, Composer
-from ..lora.models import qwen_image, standard, z_image
-from .column_kinds import NUNCHAKU
-from .column_targets import column_targets, dense_weight
-from .columns import Columns
-from .nunchaku import is_native, merges_nothing, offload_of
-from .split import Share, share_out
-from .unfused import fused_parent, stock_class
+from ...lora.compose import EXPAND_RANK, Composer
+from ...lora.factors.branch import Branch
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.models import qwen_image, standard, z_image
+from ..targets.column_kinds import NUNCHAKU
+from ..targets.column_targets import column_targets, dense_weight
+from ..targets.columns import Columns
+from ..targets.nunchaku import is_native, merges_nothing, offload_of
+from ..targets.split import Share, share_out
+from ..targets.unfused import fused_parent, stock_class
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -11,9 +11,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from comfy_api.latest import Input
 
-from ..toolkit.summary import Summary, count, summarize
-from .applied_loras import applied_loras
-from .merge import DeltaAdapter
+from ...toolkit.summary import Summary, count, summarize
+from ..lora.applied_loras import applied_loras
+from ..lora.merge import DeltaAdapter
 
 if TYPE_CHECKING:
     from comfy_api.latest._input import VideoInput

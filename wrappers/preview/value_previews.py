@@ -11,9 +11,9 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..toolkit.preview_report import fields
-from ..toolkit.summary import Summary
-from ..toolkit.waveform import parts_of, peaks
+from ...toolkit.preview_report import fields
+from ...toolkit.summary import Summary
+from ...toolkit.waveform import parts_of, peaks
 from .image_files import Saved, preview_pngs
 from .model_summary import summarize_any
 

@@ -13,11 +13,11 @@ import torch
 from comfy import model_management, quant_ops
 from comfy.model_patcher import ModelPatcher
 
-from ..lora.file import stamp
-from ..svdquant.errors import CheckpointError
-from ..svdquant.reader import CheckpointFile
-from ..svdquant.save import SOURCE, converted_path, source_mark, write_converted
-from ..svdquant.stored import FORMATS
+from ...lora.files.open_file import stamp
+from ...svdquant.errors import CheckpointError
+from ...svdquant.reader import CheckpointFile
+from ...svdquant.save import SOURCE, converted_path, source_mark, write_converted
+from ...svdquant.stored import FORMATS
 from .svdquant_ops import NO_MERGE, cast_side_tensors, is_kitchen, operations
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ import torch
 from comfy import ops
 from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
-from ..svdquant.linears import AwqLinear, SvdqLinear
-from ..svdquant.stored import AWQ_FORMAT, SVDQ_FORMAT, from_state_dict, to_state_dict
+from ...svdquant.linears import AwqLinear, SvdqLinear
+from ...svdquant.stored import AWQ_FORMAT, SVDQ_FORMAT, from_state_dict, to_state_dict
 from .kitchen_weight import as_parameter
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 import torch
 
-from ..lora.branch import Branch
-from ..svdquant.convert import MODULATION_CHUNKS
-from ..svdquant.packing import unpack_vector
+from ...lora.factors.branch import Branch
+from ...svdquant.convert import MODULATION_CHUNKS
+from ...svdquant.packing import unpack_vector
 
 _LAYER = "_vivace_branch"
 

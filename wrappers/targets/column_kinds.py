@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..lora.fusion import interleave_rows
-from ..svdquant.lowrank_packing import (
+from ...lora.factors.fusion import interleave_rows
+from ...svdquant.lowrank_packing import (
     append_lowrank,
     pack_lowrank,
     scale_lowrank_blocks,
     slice_lowrank,
 )
-from ..svdquant.packing import TILE
-from .kitchen_weight import as_parameter
+from ...svdquant.packing import TILE
+from ..svdquant.kitchen_weight import as_parameter
 
 RANK_STEP = 16  # of the kernels; also bounds the number of work spaces that comfy-kitchen keeps
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..lora.architecture import Architecture
-from ..svdquant.convert import convert_awq, convert_svdq, planar_modulation
-from ..svdquant.linears import SvdqLinear
+from ...lora.mapping.architecture import Architecture
+from ...svdquant.convert import convert_awq, convert_svdq, planar_modulation
+from ...svdquant.linears import SvdqLinear
 from .column_kinds import KITCHEN, NUNCHAKU_AWQ, ColumnTarget, column_kind
 
 Lookup = Callable[[str], Any]
@@ -52,7 +52,7 @@ def dense_weight(target: ColumnTarget, rank: int) -> Tensor:
     """
     module = target.modules[0]
     if target.kind is KITCHEN:
-        from .svdquant_ops import layer_of
+        from ..svdquant.svdquant_ops import layer_of
 
         layers = [cast(SvdqLinear, layer_of(module)) for module in target.modules]
         if any(layer.weight.dim() != 2 for layer in layers):

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..lora.branch import Branch
+from ...lora.factors.branch import Branch
 from .column_kinds import RANK_STEP, ColumnTarget
 from .nunchaku import Offload, even_out, even_ranks
 

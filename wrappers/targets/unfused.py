@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..lora.branch import Branch
-from ..svdquant.convert import convert_svdq
+from ...lora.factors.branch import Branch
+from ...svdquant.convert import convert_svdq
 from .branch_layer import PackedBiasLayer
 
 # What fused operations compute: both linears of a GELU MLP of Qwen-Image, and the projection to Q,

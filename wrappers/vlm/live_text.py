@@ -7,7 +7,7 @@ from threading import Lock, Timer
 from time import monotonic
 from typing import Any
 
-from ..vlm.thinking import Piece
+from ...vlm.text.thinking import Piece
 
 EVENT = "vivace.text"
 _SECONDS = 0.1  # between two messages; each holds all of the text

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from ..vlm.chat import Chat
-from ..vlm.json_answer import JsonForm, ask_json
-from ..vlm.openai_reply import Reply
-from ..vlm.question import AnswerSettings, Question
-from ..vlm.token_count import Prices, TokenCount
+from ...vlm.json_answer import JsonForm, ask_json
+from ...vlm.question import AnswerSettings, Question
+from ...vlm.remote.openai_reply import Reply
+from ...vlm.remote.token_count import Prices, TokenCount
+from ...vlm.text.chat import Chat
 from .vlm_answer import LiveSession, question_of
 from .vlm_session import LocalChoice, ServerChoice
 

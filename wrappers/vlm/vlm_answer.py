@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from comfy.utils import ProgressBar
 
-from ..vlm.openai_reply import Reply
-from ..vlm.question import AnswerSettings, Clip, Question
-from ..vlm.remote_errors import RemoteError
-from ..vlm.video import sample_frames
+from ...vlm.question import AnswerSettings, Clip, Question
+from ...vlm.remote.openai_reply import Reply
+from ...vlm.remote.remote_errors import RemoteError
+from ...vlm.vision.video import sample_frames
 from .live_text import LiveText
 from .vlm_session import LocalChoice, ServerChoice, open_session
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 import torch
 from comfy.utils import ProgressBar
 
-from ..vlm.caption_folder import ImageFolder, write_caption
-from ..vlm.image_file import read_image
-from ..vlm.openai_reply import Reply
-from ..vlm.question import Question
-from ..vlm.remote_errors import RemoteError
+from ...vlm.caption_folder import ImageFolder, write_caption
+from ...vlm.question import Question
+from ...vlm.remote.openai_reply import Reply
+from ...vlm.remote.remote_errors import RemoteError
+from ...vlm.vision.image_file import read_image
 from .live_text import LiveText
 from .vlm_session import Session
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..vlm.disk_tier import DiskTier
-from ..vlm.embedding_cache import DEFAULT_LIMIT
+from ...vlm.vision.disk_tier import DiskTier
+from ...vlm.vision.embedding_cache import DEFAULT_LIMIT
 from .vlm_session import EMBEDDINGS, POOL, PREFIXES
 
 MB = 2**20

@@ -8,9 +8,9 @@ from pathlib import Path
 from comfy.model_management import processing_interrupted, throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 
-from ..music.model_folder import check_complete_music, read_music_model
-from ..vlm.download import DownloadCancelledError, Progress, download_model
-from ..vlm.model_check import CheckedModel, check_complete
+from ...hub.download import DownloadCancelledError, Progress, download_model
+from ...hub.model_check import CheckedModel, check_complete
+from ...hub.musicgen_folders import check_complete_music, read_music_model
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

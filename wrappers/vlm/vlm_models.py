@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ..vlm.load_options import LoadOptions
-from ..vlm.local_model import LocalModel, load_model, model_key
-from ..vlm.model_check import check_model
-from .whole_model import WholeModelPatcher, WholeModelPool
+from ...hub.model_check import check_model
+from ...vlm.loading.load_options import LoadOptions
+from ...vlm.local_model import LocalModel, load_model, model_key
+from ..whole_model import WholeModelPatcher, WholeModelPool
 
 # What is in memory beside the files' size while a quantized model is loaded is not known.
 _SHARE_OF_FILES = {"none": 1.0, "8-bit": 0.6, "4-bit": 0.4}

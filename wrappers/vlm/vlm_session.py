@@ -13,22 +13,22 @@ from typing import Protocol
 import torch
 from comfy import model_management
 
-from ..vlm.embedding_cache import EmbeddingCache
-from ..vlm.engine_report import EngineReport
-from ..vlm.headroom import headroom_bytes
-from ..vlm.image_file import encoded_images
-from ..vlm.load_options import DTYPES, LoadOptions
-from ..vlm.local_engine import LocalEngine
-from ..vlm.model_folders import CONFIG, read_json
-from ..vlm.openai_reply import Reply, Usage
-from ..vlm.prefix_cache import PrefixCache
-from ..vlm.quality import QUALITIES
-from ..vlm.question import AnswerSettings, Question, chat_request, local_request
-from ..vlm.remote import RemoteEngine
-from ..vlm.remote_errors import RemoteError
-from ..vlm.remote_retry import RemoteSettings
-from ..vlm.secret import Secret
-from ..vlm.thinking import Piece
+from ...hub.model_folders import CONFIG, read_json
+from ...vlm.decode.prefix_cache import PrefixCache
+from ...vlm.engine_report import EngineReport
+from ...vlm.loading.headroom import headroom_bytes
+from ...vlm.loading.load_options import DTYPES, LoadOptions
+from ...vlm.local_engine import LocalEngine
+from ...vlm.question import AnswerSettings, Question, chat_request, local_request
+from ...vlm.remote.openai_reply import Reply, Usage
+from ...vlm.remote.remote import RemoteEngine
+from ...vlm.remote.remote_errors import RemoteError
+from ...vlm.remote.remote_retry import RemoteSettings
+from ...vlm.remote.secret import Secret
+from ...vlm.text.thinking import Piece
+from ...vlm.vision.embedding_cache import EmbeddingCache
+from ...vlm.vision.image_file import encoded_images
+from ...vlm.vision.quality import QUALITIES
 from .vlm_models import ModelPool
 
 EMBEDDINGS = EmbeddingCache()

@@ -15,8 +15,8 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from ...vlm import image_file
-from ...vlm.image_file import ImageFileError, encoded_image, read_image
+from ....vlm.vision import image_file
+from ....vlm.vision.image_file import ImageFileError, encoded_image, read_image
 from .. import scratch
 from ..mutations import bytes_of
 from ..refusals import may_refuse

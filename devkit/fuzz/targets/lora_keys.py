@@ -11,9 +11,17 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ...lora.file import LoraFile
-from ...lora.mapping import IGNORED, MAPPED, REFUSED, UNMATCHED, Group, KeyMap, map_keys
-from ...lora.suffixes import ROLES, split_suffix
+from ....lora.files.open_file import LoraFile
+from ....lora.mapping.suffixes import ROLES, split_suffix
+from ....lora.mapping.tensor_names import (
+    IGNORED,
+    MAPPED,
+    REFUSED,
+    UNMATCHED,
+    Group,
+    KeyMap,
+    map_keys,
+)
 from .. import scratch
 from ..lora_words import AROUND, INSIDE, TAILS
 from ..mutations import json_of

@@ -7,9 +7,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ...lora.rows import LoraRow, RowError, parse_rows, parse_stack
-from ...toolkit.json_files import JsonFileError
-from ...toolkit.stack_presets import BUNDLE_FIELD, StackPresetError, StackPresets
+from ....lora.rows import LoraRow, RowError, parse_rows, parse_stack
+from ....toolkit.json_files import JsonFileError
+from ....toolkit.stack_presets import BUNDLE_FIELD, StackPresetError, StackPresets
 from .. import scratch
 from ..mutations import json_of
 from ..refusals import may_refuse

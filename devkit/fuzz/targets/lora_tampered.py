@@ -15,14 +15,14 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from ...lora.cache import ByteLru
-from ...lora.compose import Composer
-from ...lora.errors import LoraFileError, LoraFormatError, LoraModelError
-from ...lora.examine import inspect
-from ...lora.loader import Lora, load_lora
-from ...lora.mapping import IGNORED, MAPPED, REFUSED, UNMATCHED
-from ...lora.report import Report
-from ...lora.stack import LoraStack
+from ....lora.compose import Composer
+from ....lora.errors import LoraFileError, LoraFormatError, LoraModelError
+from ....lora.examine import inspect
+from ....lora.files.cache import ByteLru
+from ....lora.loader import Lora, load_lora
+from ....lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED
+from ....lora.report import Report
+from ....lora.stack import LoraStack
 from .. import scratch
 from ..lora_changes import tamper
 from ..lora_found import (

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ...toolkit.json_files import JsonFileError
-from ...toolkit.prompt_bundle import Existing, export_prompts, import_prompts
-from ...toolkit.prompt_library import (
+from ....toolkit.json_files import JsonFileError
+from ....toolkit.prompt_bundle import Existing, export_prompts, import_prompts
+from ....toolkit.prompt_library import (
     Prompt,
     PromptConflictError,
     PromptLibrary,
@@ -21,7 +21,7 @@ from ...toolkit.prompt_library import (
     Run,
     expand_prompt,
 )
-from ...toolkit.prompt_template import TemplateError
+from ....toolkit.prompt_template import TemplateError
 from .. import scratch
 from ..mutations import json_of
 from ..refusals import may_refuse

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from ...lora.rows import RowError
-from ...lora.text import parse_text, rows_to_text
-from ...toolkit.prompt_template import TemplateError, expand, variable_names
+from ....lora.rows import RowError
+from ....lora.text import parse_text, rows_to_text
+from ....toolkit.prompt_template import TemplateError, expand, variable_names
 from ..mutations import bytes_of
 from ..refusals import may_refuse
 

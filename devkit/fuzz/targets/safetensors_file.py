@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 
-from ...lora.architecture import Architecture
-from ...lora.cache import ByteLru
-from ...lora.compose import Composer
-from ...lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
-from ...lora.examine import inspect
-from ...lora.file import LoraFile
-from ...lora.info import lora_info
-from ...lora.loader import Lora, load_lora
-from ...lora.models import qwen_image, z_image
-from ...lora.report import Report, markdown
-from ...lora.stack import LoraStack
-from ...svdquant.checkpoint import read_header
-from ...svdquant.errors import CheckpointError
+from ....lora.compose import Composer
+from ....lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
+from ....lora.examine import inspect
+from ....lora.files.cache import ByteLru
+from ....lora.files.open_file import LoraFile
+from ....lora.info import lora_info
+from ....lora.loader import Lora, load_lora
+from ....lora.mapping.architecture import Architecture
+from ....lora.mapping.models import qwen_image, z_image
+from ....lora.report import Report, markdown
+from ....lora.stack import LoraStack
+from ....svdquant.checkpoint import read_header
+from ....svdquant.errors import CheckpointError
 from .. import scratch
 from ..mutations import bytes_of, value_of
 from ..refusals import may_refuse

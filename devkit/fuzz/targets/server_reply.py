@@ -17,11 +17,11 @@ from typing import Any
 
 import aiohttp
 
-from ...vlm.openai_reply import Reply
-from ...vlm.remote_call import RemoteCall
-from ...vlm.remote_errors import RemoteError
-from ...vlm.remote_retry import RemoteSettings
-from ...vlm.thinking import Piece
+from ....vlm.remote.openai_reply import Reply
+from ....vlm.remote.remote_call import RemoteCall
+from ....vlm.remote.remote_errors import RemoteError
+from ....vlm.remote.remote_retry import RemoteSettings
+from ....vlm.text.thinking import Piece
 from ..mutations import json_of, value_of
 from ..refusals import may_refuse
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ...lora.architecture import Architecture
-from ...lora.models import qwen_image, z_image
-from ...svdquant.checkpoint import read_checkpoint
-from ...svdquant.errors import CheckpointError
-from ...svdquant.reader import CheckpointFile
-from ...svdquant.stored import MARKER, from_state_dict
+from ....lora.mapping.architecture import Architecture
+from ....lora.mapping.models import qwen_image, z_image
+from ....svdquant.checkpoint import read_checkpoint
+from ....svdquant.errors import CheckpointError
+from ....svdquant.reader import CheckpointFile
+from ....svdquant.stored import MARKER, from_state_dict
 from .. import scratch
 from ..mutations import json_of
 from ..refusals import may_refuse

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from ...migrate import Known, migrate_workflow
-from ...migrate.files import read_workflow
-from ...migrate.table import DECLINED, RULES
-from ...toolkit.json_files import JsonFileError, write_object
+from ....migrate import Known, migrate_workflow
+from ....migrate.files import read_workflow
+from ....migrate.table import DECLINED, RULES
+from ....toolkit.json_files import JsonFileError, write_object
 from .. import scratch
 from ..mutations import bytes_of, json_of
 from ..refusals import PACK, may_refuse

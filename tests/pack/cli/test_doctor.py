@@ -20,7 +20,7 @@ from support.made_up_comfyui import (
 from vivace.cli.doctor.installation import OLDEST_COMFYUI, Installation
 from vivace.cli.doctor.version_numbers import at_least, fulfils, requirements
 from vivace.cli.doctor.versions import judge
-from vivace.devkit.layout import ROOT
+from vivace.devkit.rig.layout import ROOT
 
 NO_SERVER = "http://127.0.0.1:9"  # the port of a protocol that nobody speaks any more
 

@@ -9,7 +9,7 @@ import pytest
 from vivace.cli.parser import parse
 from vivace.cli.settings import SETTINGS
 from vivace.cli.table import COMMANDS, load, split
-from vivace.devkit.layout import ROOT
+from vivace.devkit.rig.layout import ROOT
 
 TEXT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 SECTIONS = dict(

@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 from support.cli_command import vivace_command
-from vivace.devkit.demo.models import LORAS, lora_state_dict, save
-from vivace.devkit.layout import ROOT
+from vivace.devkit.doubles.demo_models import LORAS, lora_state_dict, save
+from vivace.devkit.rig.layout import ROOT
 
 
 def shown() -> list[tuple[list[str], list[str]]]:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.cli_command import vivace_command
 from torch import Tensor
-from vivace.lora.delta import Delta
+from vivace.lora.factors.delta import Delta
 from vivace.lora.loader import load_lora
 
 H = 3072  # of a Qwen-Image

@@ -14,8 +14,8 @@ import pytest
 from support.cli_command import environment, vivace_command
 from support.lora_samples import write
 from vivace.cli.table import COMMANDS, load
-from vivace.devkit.demo.models import LORAS, lora_state_dict, save
-from vivace.devkit.layout import ROOT
+from vivace.devkit.doubles.demo_models import LORAS, lora_state_dict, save
+from vivace.devkit.rig.layout import ROOT
 
 GOLDEN = ROOT / "tests" / "migrate" / "golden"
 PEFT = LORAS[0].filename

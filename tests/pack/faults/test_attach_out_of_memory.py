@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, Z_MODULES, apply, lora_file, untouched
 from support.faults import allocations, each_kind, each_point, out_of_memory
 from support.snapshots import Snapshot, differences, forward_would_see, snapshot
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui", "inference")
 
@@ -32,14 +32,14 @@ BESIDE = ("dense", "fp8")  # whose layers stay as they are
 
 def attach(patched: Any) -> None:
     """What ComfyUI does before sampling: it loads the model, and calls what is to be called."""
-    from vivace.wrappers.branch import install
+    from vivace.wrappers.lora.branch import install
 
     install(patched)
 
 
 def detach(patched: Any) -> None:
     """What it does afterwards, whatever has happened."""
-    from vivace.wrappers.branch import remove
+    from vivace.wrappers.lora.branch import remove
 
     remove(patched)
 

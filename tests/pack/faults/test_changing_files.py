@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, lora_file
 from support.faults import each_kind, each_point
 from support.file_faults import reads
+from vivace.devkit.doubles import tiny_models as tiny
 
 Operation = Callable[[], Any]
 OLD = 1_600_000_000  # when the files were made, in s; a change right after would look the same
@@ -131,9 +131,9 @@ class Changing:
 
 
 def lora(folder: Path) -> Changing:
-    from vivace.lora.cache import ByteLru
+    from vivace.lora.files.cache import ByteLru
     from vivace.lora.loader import Lora, load_lora
-    from vivace.wrappers.running_model import architecture_of
+    from vivace.wrappers.lora.running_model import architecture_of
 
     path, _ = lora_file(folder / "a.safetensors", QWEN_MODULES)
     other, _ = lora_file(folder / "b.safetensors", QWEN_MODULES, seed=9)
@@ -177,7 +177,7 @@ def sidecar(folder: Path) -> Changing:
 
 
 def checkpoint(folder: Path) -> Changing:
-    from support import svdquant_models as small
+    from vivace.devkit.doubles import svdquant_models as small
     from vivace.svdquant.reader import CheckpointFile
 
     built = small.checkpoint("qwen_image")
@@ -237,7 +237,7 @@ def stack(folder: Path) -> Changing:
 
 def picture(folder: Path) -> Changing:
     from PIL import Image
-    from vivace.vlm.image_file import read_image
+    from vivace.vlm.vision.image_file import read_image
 
     for name, color in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (64, 64), color).save(folder / name)
@@ -256,9 +256,9 @@ def pending(folder: Path) -> Changing:
 
 
 def stored_embedding(folder: Path) -> Changing:
-    from vivace.vlm.disk_tier import DiskTier
-    from vivace.vlm.embedding_cache import ImageEmbedding
-    from vivace.vlm.hashing import EmbeddingKey
+    from vivace.vlm.vision.disk_tier import DiskTier
+    from vivace.vlm.vision.embedding_cache import ImageEmbedding
+    from vivace.vlm.vision.hashing import EmbeddingKey
 
     key = EmbeddingKey("1" * 32, (1, 4, 4), "bicubic", "model", "main", "float32")
     tier = DiskTier(folder)
@@ -277,8 +277,8 @@ def stored_embedding(folder: Path) -> Changing:
 
 
 def model_folder(folder: Path) -> Changing:
-    from vivace.tests.vlm.small_models import save_text_model
-    from vivace.vlm.model_check import check_model
+    from vivace.devkit.doubles.small_vlm import save_text_model
+    from vivace.hub.model_check import check_model
 
     path = save_text_model("Qwen2", folder / "model") / "model.safetensors"
     save_file(load_file(path), folder / "b.safetensors", {"format": "pt", "note": "another"})
@@ -309,9 +309,9 @@ def test_a_model_that_changes_while_it_is_loaded_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights might be those of two models; nothing is lost by loading them again."""
-    from vivace.tests.vlm.small_models import save_text_model
+    from vivace.devkit.doubles.small_vlm import save_text_model
     from vivace.vlm import local_model
-    from vivace.vlm.load_options import LoadError, LoadOptions
+    from vivace.vlm.loading.load_options import LoadError, LoadOptions
 
     folder = save_text_model("Qwen2", tmp_path / "model")
     load = local_model._load

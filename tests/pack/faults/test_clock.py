@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, apply, lora_file
+from vivace.devkit.doubles import tiny_models as tiny
 from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
-from vivace.vlm.disk_tier import DiskTier
-from vivace.vlm.embedding_cache import ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.vlm.vision.disk_tier import DiskTier
+from vivace.vlm.vision.embedding_cache import ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 YEARS = 10 * 365 * 86_400
 JUMPS = pytest.mark.parametrize("jump", [-YEARS, YEARS], ids=["back", "forth"])
@@ -74,10 +74,10 @@ def test_what_is_known_of_a_lora_is_of_the_file_that_is_there(jump: int, tmp_pat
 @pytest.mark.usefixtures("comfyui")
 @JUMPS
 def test_a_converted_copy_is_used_for_its_own_source_only(jump: int, tmp_path: Path) -> None:
-    from vivace.lora.file import stamp
+    from vivace.lora.files.open_file import stamp
     from vivace.svdquant.save import SOURCE, converted_path, source_mark, write_converted
     from vivace.svdquant.stored import MARKER
-    from vivace.wrappers.svdquant_model import _is_copy_of
+    from vivace.wrappers.svdquant.svdquant_model import _is_copy_of
 
     source = tmp_path / "model.safetensors"
     source.write_bytes(b"x" * 100)
@@ -93,8 +93,8 @@ def test_a_converted_copy_is_used_for_its_own_source_only(jump: int, tmp_path: P
 def test_a_model_folder_replaced_by_one_of_another_time_is_another(
     jump: int, tmp_path: Path
 ) -> None:
-    from vivace.tests.vlm.small_models import save_text_model
-    from vivace.vlm.model_check import check_model
+    from vivace.devkit.doubles.small_vlm import save_text_model
+    from vivace.hub.model_check import check_model
 
     folder = save_text_model("Qwen2", tmp_path / "model")
     before = check_model(folder).identity

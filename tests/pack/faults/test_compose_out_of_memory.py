@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, apply, lora_file
 from support.faults import allocations, each_point, out_of_memory
 from support.snapshots import differences, snapshot
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui", "inference")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("comfyui", "inference")
 def test_composing_fails_whole(tmp_path: Path) -> None:
     """The composer and the cache are as before; the next try composes what a fresh one does."""
     from vivace.lora.loader import CACHE
-    from vivace.wrappers.running_model import RunningModel
+    from vivace.wrappers.lora.running_model import RunningModel
 
     one, _ = lora_file(tmp_path / "one.safetensors", QWEN_MODULES)
     two, _ = lora_file(tmp_path / "two.safetensors", QWEN_MODULES, rank=20, seed=3)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from support.faults import Points, each_point
 from support.file_faults import disk_full, reads, writes
 from vivace.toolkit.json_files import JsonFileError
-from vivace.vlm.disk_tier import DiskTier
-from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.vlm.vision.disk_tier import DiskTier
+from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 from .writers import TENSORS, WRITERS, conversion, library
 

@@ -94,7 +94,7 @@ def test_small_tensors_are_left_out(least: int) -> None:
 
 
 def test_the_pack_s_own_lines_are_named_and_chosen_by() -> None:
-    from vivace.lora.delta import LowRank
+    from vivace.lora.factors.delta import LowRank
 
     delta, tried = LowRank(torch.ones(9, 9), torch.ones(9, 9)), list[str]()
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, apply, lora_file, untouched
 from support.faults import (
     Interrupted,
@@ -19,7 +17,9 @@ from support.faults import (
     out_of_memory,
 )
 from support.snapshots import differences, forward_would_see, snapshot
-from vivace.tests.vlm.small_models import picture, save_model
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
+from vivace.devkit.doubles.small_vlm import picture, save_model
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -46,10 +46,10 @@ def test_sampling_with_loras(kind: str, tmp_path: Path) -> None:
 
 def test_answers_of_nodes(tmp_path: Path) -> None:
     """The first question loads the model; the others find it, and the caches, as they are."""
-    from vivace.vlm.load_options import LoadOptions
+    from vivace.vlm.decode.sampling import Sampling
+    from vivace.vlm.loading.load_options import LoadOptions
     from vivace.vlm.question import AnswerSettings, Question
-    from vivace.vlm.sampling import Sampling
-    from vivace.wrappers import vlm_session
+    from vivace.wrappers.vlm import vlm_session
 
     options = LoadOptions(dtype="float32", compile_vision="off")
     choice = vlm_session.LocalChoice(save_model("qwen3_vl", tmp_path / "model"), options)

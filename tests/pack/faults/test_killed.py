@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from vivace.lora.writer import ABANDONED_AFTER, TensorWriter
+from vivace.lora.files.writer import ABANDONED_AFTER, TensorWriter
 from vivace.toolkit.json_files import write_object
 
 from .writers import WRITERS, killed

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, apply, lora_file, untouched
 from support.faults import allocations, each_point, out_of_memory
 from support.snapshots import differences, snapshot
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui", "inference")
 

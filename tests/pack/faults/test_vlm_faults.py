@@ -19,16 +19,16 @@ from support.faults import (
     out_of_memory,
 )
 from support.snapshots import Snapshot, differences, snapshot
-from vivace.tests.vlm.small_models import local_model, picture
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Turn
-from vivace.vlm.disk_tier import DiskTier
-from vivace.vlm.embed import embed_images
-from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.devkit.doubles.small_vlm import local_model, picture
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.prefix_cache import PrefixCache
 from vivace.vlm.local_engine import LocalEngine, LocalRequest
 from vivace.vlm.local_model import LocalModel
-from vivace.vlm.prefix_cache import PrefixCache
+from vivace.vlm.text.chat_prompt import ImagePart, Turn
+from vivace.vlm.vision.disk_tier import DiskTier
+from vivace.vlm.vision.embed import embed_images
+from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 FAULTS = {"memory": out_of_memory, "interrupt": interrupt}
 ERRORS = {"memory": torch.OutOfMemoryError, "interrupt": Interrupted}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from vivace.http_api import guard_keys
-from vivace.vlm.key_shape import REMOVED
+from vivace.vlm.remote.key_shape import REMOVED
 
 OURS = {"VivaceApiKey", "VivaceQwenVL"}
 KEY = "sk-canary-7f3a/+9Q=="

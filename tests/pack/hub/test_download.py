@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from vivace.vlm.download import (
+from support.hub_server import COMMIT, HubServer
+from vivace.hub.download import (
     CHUNK_BYTES,
     DownloadCancelledError,
     DownloadSettings,
     Progress,
     download_model,
 )
-from vivace.vlm.model_check import INDEX, CheckedModel
-from vivace.vlm.model_folders import ModelFolderError, find_models
-
-from .hub_server import COMMIT, HubServer
+from vivace.hub.model_check import INDEX, CheckedModel
+from vivace.hub.model_folders import ModelFolderError, find_models
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 SMALL = ("config.json", INDEX, "tokenizer.json", "preprocessor_config.json", "chat_template.jinja")

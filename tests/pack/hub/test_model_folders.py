@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from vivace.vlm.model_check import INDEX, MARKER, check_complete, check_model
-from vivace.vlm.model_folders import ModelFolderError, find_models, read_model
+from vivace.hub.model_check import INDEX, MARKER, check_complete, check_model
+from vivace.hub.model_folders import ModelFolderError, find_models, read_model
 
 QWEN3_VL = {
     "architectures": ["Qwen3VLForConditionalGeneration"],

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.small_music import KINDS, POSITIONS, save_model
+from vivace.hub.model_check import INDEX, SINGLE
+from vivace.hub.model_folders import ModelFolderError, find_models
+from vivace.hub.musicgen_folders import check_music_model, find_music_models
 from vivace.music.errors import MusicError
-from vivace.music.model_folder import check_music_model, find_music_models
 from vivace.music.music_model import (
     DTYPES,
     load_music_model,
     music_model_key,
     resolve_dtype,
 )
-from vivace.tests.music.small_music import KINDS, POSITIONS, save_model
-from vivace.vlm.model_check import INDEX, SINGLE
-from vivace.vlm.model_folders import ModelFolderError, find_models
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 from support.lora_samples import DATA
-from vivace.lora.architecture import Architecture
-from vivace.lora.models import qwen_image, qwen_image_21, standard, z_image
-from vivace.lora.naming import find, spellings
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.mapping.models import qwen_image, qwen_image_21, standard, z_image
+from vivace.lora.mapping.module_names import find, spellings
 
 STATES = json.loads((DATA / "lora_modules.json").read_text(encoding="utf-8"))
 

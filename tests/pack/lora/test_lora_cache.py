@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from vivace.lora.cache import RAM_SHARE, SIZE_VARIABLE, ByteLru, default_limit, total_memory
+from vivace.lora.files.cache import RAM_SHARE, SIZE_VARIABLE, ByteLru, default_limit, total_memory
 
 
 @dataclass(frozen=True)

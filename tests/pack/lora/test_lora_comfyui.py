@@ -19,9 +19,9 @@ from support.lora_samples import (
     total,
     write,
 )
-from vivace.lora.architecture import Architecture
 from vivace.lora.compose import Composer
-from vivace.lora.dora import Dora, Norm
+from vivace.lora.factors.dora import Dora, Norm
+from vivace.lora.mapping.architecture import Architecture
 from vivace.lora.stack import LoraStack
 
 # ComfyUI maps these spellings; a tuple adds (axis, start, length) of the slice.

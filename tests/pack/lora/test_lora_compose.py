@@ -22,11 +22,11 @@ from support.lora_samples import (
     random,
     write,
 )
-from vivace.lora.branch import Branch
 from vivace.lora.compose import Composer
-from vivace.lora.fusion import interleave_rows
+from vivace.lora.factors.branch import Branch
+from vivace.lora.factors.fusion import interleave_rows
 from vivace.lora.loader import Lora
-from vivace.lora.models import qwen_image
+from vivace.lora.mapping.models import qwen_image
 from vivace.lora.stack import LoraStack
 
 Q, K, OUT = (f"transformer_blocks.0.attn.{name}" for name in ("to_q", "to_k", "to_out.0"))

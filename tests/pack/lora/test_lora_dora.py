@@ -19,10 +19,10 @@ from support.lora_samples import (
     random,
     write,
 )
-from vivace.lora.architecture import Target
 from vivace.lora.compose import Composer
-from vivace.lora.dora import Dora
-from vivace.lora.naming import find, spellings
+from vivace.lora.factors.dora import Dora
+from vivace.lora.mapping.architecture import Target
+from vivace.lora.mapping.module_names import find, spellings
 from vivace.lora.stack import LoraStack
 
 

@@ -26,13 +26,13 @@ from support.lora_samples import (
     total,
     write,
 )
-from vivace.lora.architecture import Architecture, Target
-from vivace.lora.branch import Branch
 from vivace.lora.compose import Composer
-from vivace.lora.delta import Delta, LowRank
 from vivace.lora.errors import LoraModelError
+from vivace.lora.factors.branch import Branch
+from vivace.lora.factors.delta import Delta, LowRank
 from vivace.lora.loader import Lora
-from vivace.lora.naming import find, spellings
+from vivace.lora.mapping.architecture import Architecture, Target
+from vivace.lora.mapping.module_names import find, spellings
 from vivace.lora.stack import LoraStack
 
 QUICK = settings(

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.lora_samples import DTYPES, lora, named, random, write, write_raw
-from vivace.lora import file as file_module
 from vivace.lora.errors import LoraError, LoraFileError, LoraFormatError
-from vivace.lora.file import LoraFile
-from vivace.lora.header import MAX_HEADER_BYTES
+from vivace.lora.files import open_file as file_module
+from vivace.lora.files.header import MAX_HEADER_BYTES
+from vivace.lora.files.open_file import LoraFile
 
 
 def tensor(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from vivace.devkit.layout import ROOT
-from vivace.lora.file_types import ENDINGS, is_lora_file, without_ending
-from vivace.lora.names import resolve
+from vivace.devkit.rig.layout import ROOT
+from vivace.lora.files.file_names import resolve
+from vivace.lora.files.file_types import ENDINGS, is_lora_file, without_ending
 from vivace.migrate.rules import find_name
 
 # Lists of other things: every file that ComfyUI counts as a model, and weights that transformers

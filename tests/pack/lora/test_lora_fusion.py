@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.lora_samples import QWEN, Z_IMAGE, close, random
-from vivace.lora.delta import Hadamard, Kronecker, LowRank
-from vivace.lora.fusion import Placed, fuse, interleave_rows, pad_rank, recompress
+from vivace.lora.factors.delta import Hadamard, Kronecker, LowRank
+from vivace.lora.factors.fusion import Placed, fuse, interleave_rows, pad_rank, recompress
 
 
 def member(rank: int, seed: int, scale: float = 1.0, out: int = 8, inp: int = 12) -> LowRank:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.lora_samples import write
 from vivace.lora import examine
-from vivace.lora.cache import ByteLru
 from vivace.lora.errors import LoraFileError, LoraFormatError
-from vivace.lora.file import LoraFile
+from vivace.lora.files.cache import ByteLru
+from vivace.lora.files.open_file import LoraFile
+from vivace.lora.files.sidecars import MAX_BYTES, find_preview, previews
 from vivace.lora.info import LoraInfo, lora_info, training_tags
 from vivace.lora.loader import load_lora
-from vivace.lora.sidecars import MAX_BYTES, find_preview, previews
 from vivace.lora.text_encoder import read_text_encoder
 
 STEM = "diffusion_model.transformer_blocks.0.attn.to_q"

@@ -23,11 +23,11 @@ from support.lora_samples import (
     write,
 )
 from vivace.lora import examine, loader
-from vivace.lora.cache import ByteLru
 from vivace.lora.compose import Composer
 from vivace.lora.errors import LoraFileError
 from vivace.lora.examine import inspect
-from vivace.lora.file import LoraFile
+from vivace.lora.files.cache import ByteLru
+from vivace.lora.files.open_file import LoraFile
 from vivace.lora.loader import Lora, load_lora
 from vivace.lora.stack import LoraStack
 

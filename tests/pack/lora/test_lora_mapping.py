@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from support.lora_samples import key_cases
-from vivace.lora import mapping
-from vivace.lora.mapping import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, map_keys
-from vivace.lora.models import standard
-from vivace.lora.suffixes import split_suffix
+from vivace.lora.mapping import tensor_names as mapping
+from vivace.lora.mapping.models import standard
+from vivace.lora.mapping.suffixes import split_suffix
+from vivace.lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, map_keys
 
 STANDARD = standard()
 CASES = key_cases()

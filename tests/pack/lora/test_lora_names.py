@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivace.lora.names import LoraNameError, resolve
+from vivace.lora.files.file_names import LoraNameError, resolve
 
 LISTED = [
     "ink.safetensors",

@@ -26,11 +26,11 @@ from support.other_models import (
     tensors,
     write_hollow,
 )
-from vivace.lora.cache import ByteLru
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
+from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import load_lora
-from vivace.lora.other_models import model_of_label
+from vivace.lora.mapping.other_models import model_of_label
 from vivace.lora.report import Report
 
 OTHERS = other_models()

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.music.audio_input import Audio
-from vivace.music.code_sampler import CodeSampler, CodeSampling
-from vivace.music.code_writer import write_codes
-from vivace.music.codec import decode, encode
-from vivace.music.condition import Melody, condition, text_states
-from vivace.music.delay_pattern import delayed, steps_for, undelayed
-from vivace.tests.music.small_music import (
+from support.small_music import (
     CODES,
     HOP,
     KINDS,
@@ -24,6 +18,12 @@ from vivace.tests.music.small_music import (
     tokenizer,
     tone,
 )
+from vivace.music.audio_input import Audio
+from vivace.music.code_sampler import CodeSampler, CodeSampling
+from vivace.music.code_writer import write_codes
+from vivace.music.codec import decode, encode
+from vivace.music.condition import Melody, condition, text_states
+from vivace.music.delay_pattern import delayed, steps_for, undelayed
 
 FRAMES = 20
 PROMPT = "slow piano with rain"

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from support.small_music import HOP, KINDS, RATE, music_model, tone
 from vivace.music import compose as composing
 from vivace.music.audio_input import Audio
 from vivace.music.code_sampler import CodeSampling
 from vivace.music.codec import decode
 from vivace.music.compose import Music, MusicRequest, compose
-from vivace.tests.music.small_music import HOP, KINDS, RATE, music_model, tone
 
 LONG = 2.0  # seconds; two windows and more, as there are positions for 1.1 s
 
@@ -274,7 +274,7 @@ def test_too_loud_samples_are_clipped_and_counted(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("part", ["decoder", "codec"])
 def test_no_numbers_are_an_error(part: str) -> None:
-    from vivace.tests.music.small_music import stock_model
+    from support.small_music import stock_model
 
     model = music_model("mono")
     broken = type(model)(stock_model("mono", seed=9), model.tokenizer, model.path)
@@ -296,8 +296,8 @@ def test_the_report_says_what_was_done() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_works_and_the_codec_stays_whole(dtype: torch.dtype, tmp_path: Any) -> None:
+    from support.small_music import save_model
     from vivace.music.music_model import load_music_model
-    from vivace.tests.music.small_music import save_model
 
     model = load_music_model(save_model("mono", tmp_path), dtype, torch.device("cpu"))
     assert model.dtype == dtype

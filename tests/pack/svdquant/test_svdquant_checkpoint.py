@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.svdquant_sketches import QWEN, described, sketch
 from torch import Tensor
-from vivace.lora.architecture import Architecture
-from vivace.lora.models import qwen_image, z_image
+from vivace.devkit.doubles.nunchaku_double import GELU_SHIFT
+from vivace.devkit.doubles.svdquant_checkpoints import Built, build, stock_weights
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.mapping.models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe, read_checkpoint
 from vivace.svdquant.convert import convert_awq, convert_svdq, planar_modulation
 from vivace.svdquant.errors import CheckpointError
 from vivace.svdquant.packing import unpack_nibbles
-from vivace.tests.svdquant.checkpoints import Built, build, stock_weights
-from vivace.tests.svdquant.nunchaku_double import GELU_SHIFT
-from vivace.tests.svdquant.sketches import QWEN, described, sketch
 
 
 @pytest.mark.parametrize(

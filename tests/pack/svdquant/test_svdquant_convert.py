@@ -14,6 +14,19 @@ from comfy_kitchen.tensor.svdquant_w4a4 import (
 )
 from torch import Tensor
 from torch.nn import functional
+from vivace.devkit.doubles import closed_form
+from vivace.devkit.doubles.nunchaku_double import (
+    SVDQW4A4Linear,
+    awq_weight,
+    effective_bias,
+    effective_weight,
+    fused_gelu_mlp,
+)
+from vivace.devkit.doubles.nunchaku_quantize import (
+    quantize_awq,
+    quantize_linear,
+    quantize_modulation,
+)
 from vivace.svdquant.convert import (
     AwqLinear,
     SvdqLinear,
@@ -26,19 +39,6 @@ from vivace.svdquant.convert import (
 )
 from vivace.svdquant.packing import unpack_nibbles
 from vivace.svdquant.stored import from_state_dict
-from vivace.tests.svdquant import closed_form
-from vivace.tests.svdquant.nunchaku_double import (
-    SVDQW4A4Linear,
-    awq_weight,
-    effective_bias,
-    effective_weight,
-    fused_gelu_mlp,
-)
-from vivace.tests.svdquant.nunchaku_quantize import (
-    quantize_awq,
-    quantize_linear,
-    quantize_modulation,
-)
 
 K = 256
 

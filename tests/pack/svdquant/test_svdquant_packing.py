@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from vivace.devkit.doubles import closed_form
 from vivace.svdquant import lowrank_packing as lowrank
 from vivace.svdquant import packing
-from vivace.tests.svdquant import closed_form
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn]
 sixteens = st.integers(1, 9).map(lambda i: 16 * i)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.svdquant_sketches import QWEN, described, sketch
+from vivace.devkit.doubles.svdquant_checkpoints import Built
 from vivace.svdquant.checkpoint import read_checkpoint
 from vivace.svdquant.errors import CheckpointError
-from vivace.tests.svdquant.checkpoints import Built
-from vivace.tests.svdquant.sketches import QWEN, described, sketch
 
 
 def quantization(**change: object) -> Callable[[Built], None]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vivace.toolkit.outline import MAX_LINES, outline
 from vivace.toolkit.summary import Summary, kind_of, summarize
 from vivace.toolkit.tensor_figures import _CHUNK, measure
-from vivace.vlm.secret import Secret
+from vivace.vlm.remote.secret import Secret
 
 CANARY = "sk-canary-7f3a"
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.compiled import CompiledGraphs
-from vivace.vlm.pixels import PixelFormat
-from vivace.vlm.vision_tower import VisionTower
+from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.pixels import PixelFormat
+from vivace.vlm.vision.vision_tower import VisionTower
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5")
 

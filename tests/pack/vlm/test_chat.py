@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from vivace.vlm.chat import Chat
-from vivace.vlm.chat_prompt import ImagePart
+from vivace.vlm.decode.sampling import Sampling
 from vivace.vlm.question import AnswerSettings, Question, chat_request, local_request
-from vivace.vlm.sampling import Sampling
+from vivace.vlm.text.chat import Chat
+from vivace.vlm.text.chat_prompt import ImagePart
 
 IMAGE = torch.zeros(2, 3, 3)
 

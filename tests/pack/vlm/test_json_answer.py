@@ -6,15 +6,14 @@ import json
 from collections.abc import Callable
 
 import pytest
+from support.openai_server import OpenAIServer, answer, stream
 from vivace.toolkit.json_schema import JsonSchema
-from vivace.vlm.chat import ChatMessage
 from vivace.vlm.json_answer import JsonAnswerError, JsonForm, ask_json, json_text
-from vivace.vlm.openai_reply import Reply, Usage
 from vivace.vlm.question import AnswerSettings, Question, chat_request
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_errors import RemoteError
-
-from .openai_server import OpenAIServer, answer, stream
+from vivace.vlm.remote.openai_reply import Reply, Usage
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_errors import RemoteError
+from vivace.vlm.text.chat import ChatMessage
 
 SCHEMA = JsonSchema({"type": "object", "properties": {"n": {"type": "integer"}}})
 REFUSAL = answer(400, {"error": {"message": "response_format is not supported"}})

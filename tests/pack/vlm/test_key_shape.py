@@ -7,7 +7,7 @@ import random
 import uuid
 
 import pytest
-from vivace.vlm.key_shape import looks_like_key
+from vivace.vlm.remote.key_shape import looks_like_key
 
 KEYS = [
     "sk-canary-7f3a/+9Q==",

@@ -9,12 +9,7 @@ import threading
 import time
 
 import pytest
-from vivace.vlm.openai_reply import Reply, Usage
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.thinking import Piece
-
-from .openai_server import (
+from support.openai_server import (
     Exchange,
     OpenAIServer,
     answer,
@@ -22,6 +17,10 @@ from .openai_server import (
     stop,
     stream,
 )
+from vivace.vlm.remote.openai_reply import Reply, Usage
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.text.thinking import Piece
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 JPEG = b"\xff\xd8\xff" + b"pixels"

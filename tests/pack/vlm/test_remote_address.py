@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from vivace.vlm.remote import RemoteEngine, server_address
-from vivace.vlm.remote_errors import RemoteError
+from vivace.vlm.remote.remote import RemoteEngine, server_address
+from vivace.vlm.remote.remote_errors import RemoteError
 
 
 @pytest.mark.parametrize(

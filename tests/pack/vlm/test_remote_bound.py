@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_errors import RemoteError
-
-from .openai_server import OpenAIServer, answer, stream
+from support.openai_server import OpenAIServer, answer, stream
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_errors import RemoteError
 
 REFUSED = {
     "error": {

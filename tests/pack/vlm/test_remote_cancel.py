@@ -6,19 +6,18 @@ import threading
 import time
 
 import pytest
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_errors import RemoteCancelledError
-from vivace.vlm.remote_retry import RemoteSettings
-from vivace.vlm.thinking import Piece
-
-from .openai_server import (
+from support.openai_server import (
     Behaviour,
     OpenAIServer,
     answer,
     hang,
     stream,
 )
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_errors import RemoteCancelledError
+from vivace.vlm.remote.remote_retry import RemoteSettings
+from vivace.vlm.text.thinking import Piece
 
 FAST = RemoteSettings(first_delay=0.01, max_delay=0.02, read_timeout=5)
 

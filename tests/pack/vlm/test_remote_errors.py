@@ -8,13 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_errors import RemoteError
-from vivace.vlm.remote_retry import RemoteSettings, parse_retry_after, retry_delay
-from vivace.vlm.thinking import Piece
-
-from .openai_server import (
+from support.openai_server import (
     Behaviour,
     Exchange,
     OpenAIServer,
@@ -28,6 +22,11 @@ from .openai_server import (
     stream,
     stream_exactly,
 )
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_errors import RemoteError
+from vivace.vlm.remote.remote_retry import RemoteSettings, parse_retry_after, retry_delay
+from vivace.vlm.text.thinking import Piece
 
 ASK = ChatRequest((Message("user", "Hi"),))
 FAST = RemoteSettings(1, 0.3, tries=3, first_delay=0.01, max_delay=0.02, max_retry_after=0.5)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from vivace.vlm.openai_reply import Reply, Usage
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.thinking import Piece
-
-from .openai_server import USAGE, OpenAIServer, answer, delta, hang, stop, stream, stream_exactly
+from support.openai_server import (
+    USAGE,
+    OpenAIServer,
+    answer,
+    delta,
+    hang,
+    stop,
+    stream,
+    stream_exactly,
+)
+from vivace.vlm.remote.openai_reply import Reply, Usage
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.text.thinking import Piece
 
 
 def ask(server: OpenAIServer, *stops: str) -> tuple[Reply, list[Piece]]:

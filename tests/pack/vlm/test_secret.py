@@ -20,13 +20,7 @@ import keyring
 import keyring.errors
 import pytest
 from keyring.backend import KeyringBackend
-from vivace.vlm.openai_request import ChatRequest, Message
-from vivace.vlm.remote import RemoteEngine
-from vivace.vlm.remote_errors import RemoteError
-from vivace.vlm.remote_retry import RemoteSettings
-from vivace.vlm.secret import KEYRING_SERVICE, PLACEHOLDER, Secret, SecretError, redact
-
-from .openai_server import (
+from support.openai_server import (
     Behaviour,
     Exchange,
     OpenAIServer,
@@ -38,6 +32,11 @@ from .openai_server import (
     stream,
     stream_exactly,
 )
+from vivace.vlm.remote.openai_request import ChatRequest, Message
+from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_errors import RemoteError
+from vivace.vlm.remote.remote_retry import RemoteSettings
+from vivace.vlm.remote.secret import KEYRING_SERVICE, PLACEHOLDER, Secret, SecretError, redact
 
 CANARY = "sk-canary-7f3a/+9Q=="
 NAME = "VIVACE_TEST_API_KEY"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivace.vlm.thinking import (
+from vivace.vlm.text.thinking import (
     Piece,
     TextSplitter,
     ThinkingBudget,

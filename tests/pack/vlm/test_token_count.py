@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from vivace.vlm.openai_reply import Reply, Usage
-from vivace.vlm.token_count import Prices, TokenCount
+from vivace.vlm.remote.openai_reply import Reply, Usage
+from vivace.vlm.remote.token_count import Prices, TokenCount
 
 
 def reply(*counts: int, counted: bool = True) -> Reply:

@@ -6,18 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import AnswerReader, GenerationSettings
-from vivace.vlm.chat import Chat
-from vivace.vlm.embedding_cache import EmbeddingCache
-from vivace.vlm.load_options import LoadOptions
+from vivace.devkit.doubles.small_vlm import (
+    FAMILIES,
+    local_model,
+    picture,
+    save_text_model,
+    token_id,
+    tokenizer,
+)
+from vivace.hub.model_folders import read_model
+from vivace.vlm.decode.answer_reader import AnswerReader, GenerationSettings
+from vivace.vlm.decode.prefix_cache import WORTH_TOKENS, PrefixCache
+from vivace.vlm.decode.sampling import Sampling
+from vivace.vlm.loading.load_options import LoadOptions
 from vivace.vlm.local_engine import LocalEngine, LocalReply
 from vivace.vlm.local_model import LocalModel, load_model
-from vivace.vlm.model_folders import read_model
-from vivace.vlm.prefix_cache import WORTH_TOKENS, PrefixCache
 from vivace.vlm.question import AnswerSettings, Question, local_request
-from vivace.vlm.sampling import Sampling
-
-from .small_models import FAMILIES, local_model, picture, save_text_model, token_id, tokenizer
+from vivace.vlm.text.chat import Chat
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
 
 GREEDY = AnswerSettings(6, None, Sampling())
 SYSTEM = "To be, or not to be, that is the question: whether to suffer the slings of fortune."

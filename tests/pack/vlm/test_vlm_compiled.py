@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.compiled import CompiledGraphs
-from vivace.vlm.encoder_graph import encode_frames
-from vivace.vlm.grid_tables import grid_tables
-from vivace.vlm.vision_tower import VisionTower, geometry_of
+from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.encoder_graph import encode_frames
+from vivace.vlm.vision.grid_tables import grid_tables
+from vivace.vlm.vision.vision_tower import VisionTower, geometry_of
 
 GRID = (1, 10, 6)
 

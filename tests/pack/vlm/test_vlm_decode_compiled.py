@@ -12,18 +12,18 @@ import weakref
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Prompt
-from vivace.vlm.decode_graphs import DecodeGraphs
-from vivace.vlm.embedding_cache import EmbeddingCache
+from vivace.devkit.doubles.small_vlm import FAMILIES, local_model, picture, stock_model, text_model
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.decode_graphs import DecodeGraphs
+from vivace.vlm.decode.prefill import prefill
+from vivace.vlm.decode.prefix_cache import PrefixCache
+from vivace.vlm.decode.sampling import Sampling
+from vivace.vlm.decode.static_cache import StaticCache, bucket, decode_step
 from vivace.vlm.local_engine import LocalEngine
 from vivace.vlm.local_model import LocalModel
-from vivace.vlm.prefill import prefill
-from vivace.vlm.prefix_cache import PrefixCache
-from vivace.vlm.sampling import Sampling
-from vivace.vlm.static_cache import StaticCache, bucket, decode_step
+from vivace.vlm.text.chat_prompt import ImagePart, Prompt
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
 
-from .small_models import FAMILIES, local_model, picture, stock_model, text_model
 from .test_vlm_compiled import CountingBackend
 from .test_vlm_generate import ask, pictures
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Prompt
-from vivace.vlm.decode_graphs import DecodeGraphs, DecodeKey
-from vivace.vlm.language_model import LanguageModel
+from vivace.devkit.doubles.small_vlm import FAMILIES, local_model, picture, text_model
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.decode_graphs import DecodeGraphs, DecodeKey
+from vivace.vlm.decode.language_model import LanguageModel
+from vivace.vlm.decode.prefill import prefill
+from vivace.vlm.decode.static_cache import refusal
+from vivace.vlm.decode.stepper import WORTH_TOKENS, unwanted
 from vivace.vlm.local_engine import LocalEngine
-from vivace.vlm.prefill import prefill
-from vivace.vlm.static_cache import refusal
-from vivace.vlm.stepper import WORTH_TOKENS, unwanted
+from vivace.vlm.text.chat_prompt import ImagePart, Prompt
 
-from .small_models import FAMILIES, local_model, picture, text_model
 from .test_vlm_compiled import CountingBackend
 from .test_vlm_decode_compiled import STEPS, compiled, new_text_model
 from .test_vlm_generate import ask, pictures

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm import disk_room
-from vivace.vlm.disk_tier import ABANDONED_AFTER, DiskTier
-from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.vlm.vision import disk_room
+from vivace.vlm.vision.disk_tier import ABANDONED_AFTER, DiskTier
+from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 GRID = (1, 4, 4)
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm import embed
-from vivace.vlm.compiled import CompiledGraphs
-from vivace.vlm.disk_tier import DiskTier
-from vivace.vlm.embed import Embedded, ModelIdentity, embed_images
-from vivace.vlm.embedding_cache import EmbeddingCache
-from vivace.vlm.pixels import PixelFormat
-from vivace.vlm.tower_check import stock_features
-from vivace.vlm.vision_tower import VisionTower
+from vivace.vlm.vision import embed
+from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.disk_tier import DiskTier
+from vivace.vlm.vision.embed import Embedded, ModelIdentity, embed_images
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
+from vivace.vlm.vision.pixels import PixelFormat
+from vivace.vlm.vision.tower_check import stock_features
+from vivace.vlm.vision.vision_tower import VisionTower
 
 MODEL = ModelIdentity("Qwen/Qwen2.5-VL", "main")
 

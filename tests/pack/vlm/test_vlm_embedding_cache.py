@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from vivace.vlm.embedding_cache import EmbeddingCache, ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 GRID = (1, 4, 4)
 BYTES = 2 * 4 * 8 * 4

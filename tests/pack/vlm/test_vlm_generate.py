@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Turn, VideoPart
-from vivace.vlm.embedding_cache import EmbeddingCache
-from vivace.vlm.local_engine import LocalEngine, LocalReply, LocalRequest
-from vivace.vlm.prefix_cache import PrefixCache
-from vivace.vlm.sampling import Sampling
-from vivace.vlm.thinking import Piece
-from vivace.vlm.video import sample_frames
-
-from .small_models import (
+from vivace.devkit.doubles.small_vlm import (
     FAMILIES,
     OTHER_FAMILIES,
     EncoderCalls,
@@ -26,6 +17,14 @@ from .small_models import (
     text_model,
     tokenizer,
 )
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.prefix_cache import PrefixCache
+from vivace.vlm.decode.sampling import Sampling
+from vivace.vlm.local_engine import LocalEngine, LocalReply, LocalRequest
+from vivace.vlm.text.chat_prompt import ImagePart, Turn, VideoPart
+from vivace.vlm.text.thinking import Piece
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
+from vivace.vlm.vision.video import sample_frames
 
 IMAGE = ImagePart()
 SETTINGS = GenerationSettings(max_new_tokens=8)

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm import generate as generate_module
-from vivace.vlm.answer_reader import AnswerReader, GenerationSettings
-from vivace.vlm.chat_prompt import Turn
-from vivace.vlm.detokenizer import Detokenizer, StopText
-from vivace.vlm.language_model import LanguageModel
+from vivace.devkit.doubles.small_vlm import text_model, token_id, tokenizer
+from vivace.vlm.decode import generate as generate_module
+from vivace.vlm.decode.answer_reader import AnswerReader, GenerationSettings
+from vivace.vlm.decode.language_model import LanguageModel
+from vivace.vlm.decode.sampling import Sampling
 from vivace.vlm.local_engine import LocalEngine, LocalRequest
-from vivace.vlm.sampling import Sampling
-from vivace.vlm.thinking import Piece
-
-from .small_models import text_model, token_id, tokenizer
+from vivace.vlm.text.chat_prompt import Turn
+from vivace.vlm.text.detokenizer import Detokenizer, StopText
+from vivace.vlm.text.thinking import Piece
 
 
 class Writer:

@@ -10,23 +10,22 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Turn
-from vivace.vlm.embedding_cache import EmbeddingCache
-from vivace.vlm.load_options import LoadError, LoadOptions, from_pretrained_options
-from vivace.vlm.local_engine import LocalEngine, LocalRequest
-from vivace.vlm.local_model import LocalModel, load_model, model_key
-from vivace.vlm.model_check import check_model
-from vivace.vlm.model_folders import ModelFolderError
-from vivace.vlm.sampling import Sampling
-
-from .small_models import (
+from vivace.devkit.doubles.small_vlm import (
     FAMILIES,
     local_model,
     picture,
     save_model,
     text_model,
 )
+from vivace.hub.model_check import check_model
+from vivace.hub.model_folders import ModelFolderError
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.sampling import Sampling
+from vivace.vlm.loading.load_options import LoadError, LoadOptions, from_pretrained_options
+from vivace.vlm.local_engine import LocalEngine, LocalRequest
+from vivace.vlm.local_model import LocalModel, load_model, model_key
+from vivace.vlm.text.chat_prompt import ImagePart, Turn
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
 
 FULL = LoadOptions(dtype="float32", compile_vision="off")
 REQUEST = LocalRequest((Turn("user", (ImagePart(), "What?")),), GenerationSettings(6))

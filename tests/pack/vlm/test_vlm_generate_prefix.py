@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.chat_prompt import IMAGE, Prompt
-from vivace.vlm.hashing import EmbeddingKey
-from vivace.vlm.language_model import LanguageModel
-from vivace.vlm.prefill import prefill
-from vivace.vlm.prefix_cache import PrefixCache
-
-from .small_models import stock_model, text_model, token_id
+from vivace.devkit.doubles.small_vlm import stock_model, text_model, token_id
+from vivace.vlm.decode.language_model import LanguageModel
+from vivace.vlm.decode.prefill import prefill
+from vivace.vlm.decode.prefix_cache import PrefixCache
+from vivace.vlm.text.chat_prompt import IMAGE, Prompt
+from vivace.vlm.vision.hashing import EmbeddingKey
 
 
 def key(name: str) -> EmbeddingKey:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vivace.vlm.chat_prompt import (
+from vivace.devkit.doubles.small_vlm import (
+    FAMILIES,
+    local_model,
+    picture,
+    processor,
+    text_model,
+    token_id,
+    tokenizer,
+)
+from vivace.vlm.text.chat_prompt import (
     ChatPrompts,
     ChatTemplateError,
     ImagePart,
     Turn,
     VideoPart,
 )
-from vivace.vlm.video import sample_frames
-
-from .small_models import FAMILIES, local_model, picture, processor, text_model, token_id, tokenizer
+from vivace.vlm.vision.video import sample_frames
 
 IMAGE = ImagePart()
 PAD = "<|image_pad|>"

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import Turn
+from vivace.devkit.doubles.small_vlm import text_model
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.decode.sampling import Sampler, Sampling
 from vivace.vlm.local_engine import LocalEngine, LocalRequest
-from vivace.vlm.sampling import Sampler, Sampling
-
-from .small_models import text_model
+from vivace.vlm.text.chat_prompt import Turn
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from vivace.vlm.hashing import BLOCK_BYTES, EmbeddingKey, image_hash
+from vivace.vlm.vision.hashing import BLOCK_BYTES, EmbeddingKey, image_hash
 
 KEY = EmbeddingKey("0" * 32, (1, 32, 32), "bicubic", "Qwen/Qwen3-VL-4B", "main", "bfloat16")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vivace.vlm.headroom import ACTIVATION_BYTES, headroom_bytes
-
-from .small_models import FAMILIES, stock_model
+from vivace.devkit.doubles.small_vlm import FAMILIES, stock_model
+from vivace.vlm.loading.headroom import ACTIVATION_BYTES, headroom_bytes
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,16 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from vivace.vlm import image_file
-from vivace.vlm.image_file import (
+from vivace.vlm.remote.openai_request import ChatRequest, DataUrls, Message
+from vivace.vlm.vision import image_file
+from vivace.vlm.vision.image_file import (
     ImageFileError,
     encoded_image,
     encoded_images,
     image_key,
     read_image,
 )
-from vivace.vlm.openai_request import ChatRequest, DataUrls, Message
-from vivace.vlm.quality import QUALITIES, grid_of
+from vivace.vlm.vision.quality import QUALITIES, grid_of
 
 COLORS = torch.randint(0, 256, (6, 8, 3), generator=torch.Generator().manual_seed(0))
 PIXELS = COLORS.to(torch.uint8)

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm import onnx_export
-from vivace.vlm.grid_tables import grid_tables
-from vivace.vlm.onnx_check import OutputError, Sample, check_errors, output_errors, samples_of
+from vivace.devkit.doubles.small_vlm import FAMILIES, processor, stock_model, text_model, tokenizer
+from vivace.vlm.onnx import onnx_export
+from vivace.vlm.onnx.onnx_check import OutputError, Sample, check_errors, output_errors, samples_of
+from vivace.vlm.onnx.onnx_export import OnnxError, export_encoder, output_names
 from vivace.vlm.onnx_command import main
-from vivace.vlm.onnx_export import OnnxError, export_encoder, output_names
-from vivace.vlm.vision_tower import VisionTower
+from vivace.vlm.vision.grid_tables import grid_tables
+from vivace.vlm.vision.vision_tower import VisionTower
 
 from .conftest import build_tower
-from .small_models import FAMILIES, processor, stock_model, text_model, tokenizer
 
 GRID = (6, 10)  # windows are 8 patches wide, so that some are cut off
 SIZE = ("--width", "140", "--height", "84")  # the same at 14 pixels a patch

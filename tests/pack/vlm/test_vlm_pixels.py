@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
-from vivace.vlm.pixels import PixelFormat, preprocess, to_rgb
-from vivace.vlm.quality import ImageGrid, grid_of
-from vivace.vlm.video import sample_frames, timestamps
+from vivace.vlm.vision.pixels import PixelFormat, preprocess, to_rgb
+from vivace.vlm.vision.quality import ImageGrid, grid_of
+from vivace.vlm.vision.video import sample_frames, timestamps
 
 
 def grid(height: int, width: int, patch: int = 14, frames: int = 1) -> ImageGrid:

@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivace.vlm.quality import QUALITIES, grid_of
+from vivace.vlm.vision.quality import QUALITIES, grid_of
 
 SIDES = st.integers(2, 20_000)
 

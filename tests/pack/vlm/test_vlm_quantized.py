@@ -9,14 +9,13 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import nn
-from vivace.vlm.answer_reader import GenerationSettings
-from vivace.vlm.chat_prompt import ImagePart, Turn
-from vivace.vlm.embedding_cache import EmbeddingCache
-from vivace.vlm.load_options import LoadError, LoadOptions
+from vivace.devkit.doubles.small_vlm import TEXT, picture, save_model, tokenizer
+from vivace.vlm.decode.answer_reader import GenerationSettings
+from vivace.vlm.loading.load_options import LoadError, LoadOptions
 from vivace.vlm.local_engine import LocalEngine, LocalRequest
 from vivace.vlm.local_model import LocalModel, load_model
-
-from .small_models import TEXT, picture, save_model, tokenizer
+from vivace.vlm.text.chat_prompt import ImagePart, Turn
+from vivace.vlm.vision.embedding_cache import EmbeddingCache
 
 LAYERS = {"8-bit": "Linear8bitLt", "4-bit": "Linear4bit"}
 REQUEST = LocalRequest((Turn("user", (ImagePart(), "What?")),), GenerationSettings(6))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.compiled import CompiledGraphs
-from vivace.vlm.grid_tables import grid_tables
-from vivace.vlm.tower_check import check_tower, stock_features
-from vivace.vlm.vision_tower import (
+from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.grid_tables import grid_tables
+from vivace.vlm.vision.tower_check import check_tower, stock_features
+from vivace.vlm.vision.vision_tower import (
     UnsupportedTowerError,
     VisionTower,
     find_vision_tower,
@@ -91,7 +91,7 @@ def test_no_gradients_are_recorded(eager_tower: VisionTower) -> None:
 def test_tables_are_computed_once_per_grid(
     eager_tower: VisionTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.vlm import vision_tower
+    from vivace.vlm.vision import vision_tower
 
     computed: list[tuple[int, int]] = []
 

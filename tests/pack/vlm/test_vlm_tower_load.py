@@ -10,11 +10,10 @@ import pytest
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
-from vivace.vlm.load_options import LoadError, LoadOptions
+from vivace.devkit.doubles.small_vlm import FAMILIES, OTHER_FAMILIES, processor, stock_model
+from vivace.vlm.loading.load_options import LoadError, LoadOptions
 from vivace.vlm.local_model import load_model
-from vivace.vlm.tower_load import load_tower
-
-from .small_models import FAMILIES, OTHER_FAMILIES, processor, stock_model
+from vivace.vlm.vision.tower_load import load_tower
 
 
 def save(family: str, folder: Path, shard: str = "1GB") -> Path:

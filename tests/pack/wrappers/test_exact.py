@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import tiny_models as tiny
 from support.applying import (
     MAKERS,
     QWEN_MODULES,
@@ -17,6 +16,7 @@ from support.applying import (
     special_file,
     untouched,
 )
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

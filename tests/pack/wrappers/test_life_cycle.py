@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import tiny_models as tiny
 from support.applying import (
     QWEN_MODULES,
     D,
@@ -18,6 +17,7 @@ from support.applying import (
     relative_error,
     untouched,
 )
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -68,7 +68,7 @@ def test_a_changed_strength_rescales_and_reads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import vivace.lora.loader as loader
-    from vivace.wrappers.running_model import RunningModel
+    from vivace.wrappers.lora.running_model import RunningModel
 
     opened: list[Path] = []
     original = loader.LoraFile

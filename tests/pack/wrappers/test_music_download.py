@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.hub_server import HubServer
+from support.small_music import save_model
+from vivace.hub.download import download_model
+from vivace.hub.model_folders import ModelFolderError
 from vivace.music.music_model import load_music_model
-from vivace.tests.music.small_music import save_model
-from vivace.tests.vlm.hub_server import HubServer
-from vivace.vlm.download import download_model
-from vivace.vlm.model_folders import ModelFolderError
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -22,7 +22,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def download(source: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    from vivace.wrappers import vlm_download
+    from vivace.wrappers.vlm import vlm_download
 
     with HubServer(source) as hub:
         here = partial(download_model, endpoint=hub.url)

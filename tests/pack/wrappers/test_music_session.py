@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.small_music import RATE, save_model, tone
+from vivace.hub.model_folders import ModelFolderError
 from vivace.music.audio_input import Audio
 from vivace.music.compose import MusicRequest
 from vivace.music.errors import MusicError
-from vivace.tests.music.small_music import RATE, save_model, tone
-from vivace.vlm.model_folders import ModelFolderError
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

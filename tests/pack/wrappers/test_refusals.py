@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import tiny_models as tiny
 from support.applying import (
     QWEN_MODULES,
     Z_MODULES,
@@ -19,6 +18,7 @@ from support.applying import (
     relative_error,
     untouched,
 )
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -64,7 +64,7 @@ def test_a_model_of_another_kind_is_refused() -> None:
 
 
 def test_the_report_says_what_was_applied(tmp_path: Path) -> None:
-    from vivace.wrappers.apply import apply_loras
+    from vivace.wrappers.lora.apply import apply_loras
 
     path, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES)
     _, report = apply_loras(tiny.qwen_image("fp8 quantized"), [(path, 0.5)])

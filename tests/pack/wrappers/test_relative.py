@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import tiny_models as tiny
 from support.applying import apply, random, reference, relative_error
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

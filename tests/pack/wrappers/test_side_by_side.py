@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import tiny_models as tiny
 from support.applying import (
     QWEN_MODULES,
     D,
@@ -20,6 +19,7 @@ from support.applying import (
     special_file,
     untouched,
 )
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import adding, apply, lora_file, random, reference, relative_error
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -33,7 +33,7 @@ def factors(model: Any) -> dict[str, torch.Tensor]:
 
 
 def report_of(model: Any, *loras: tuple[Path, float], **options: Any) -> str:
-    from vivace.wrappers.apply import apply_loras
+    from vivace.wrappers.lora.apply import apply_loras
 
     return apply_loras(model, list(loras), **options)[1]
 
@@ -136,7 +136,7 @@ def test_06_a_changed_strength_equals_a_fresh_stack_in_any_order(tmp_path: Path)
 
 @pytest.mark.parametrize("maker", [small.nunchaku, small.kitchen])
 def test_a_run_does_only_what_has_changed(maker: Any, tmp_path: Path) -> None:
-    from vivace.wrappers.running_model import RunningModel
+    from vivace.wrappers.lora.running_model import RunningModel
 
     one, _ = lora_file(tmp_path / "one.safetensors", {**QKV, **MLP}, seed=1)
     two, _ = lora_file(tmp_path / "two.safetensors", MLP, rank=20, seed=2)

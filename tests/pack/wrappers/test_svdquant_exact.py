@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import apply, lora_file, reference, relative_error
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

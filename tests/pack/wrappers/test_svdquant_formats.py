@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import adding, apply, lora_file, random, relative_error, special_file
 from torch import nn
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -68,7 +68,7 @@ def test_12_dora_is_the_change_that_it_defines(maker: Any, tmp_path: Path) -> No
 
 
 def test_12_rotations_are_reported(tmp_path: Path) -> None:
-    from vivace.wrappers.apply import apply_loras
+    from vivace.wrappers.lora.apply import apply_loras
 
     path, _ = lora_file(tmp_path / "one.safetensors", {TO_Q: (D, D)})
     tensors = load_file(path)
@@ -79,10 +79,10 @@ def test_12_rotations_are_reported(tmp_path: Path) -> None:
 
 
 def test_14_float16_factors_do_not_overflow() -> None:
-    from vivace.lora.branch import Branch
-    from vivace.tests.svdquant.nunchaku_quantize import quantize_linear
-    from vivace.wrappers.column_kinds import NUNCHAKU, ColumnTarget
-    from vivace.wrappers.columns import Columns, Wanted
+    from vivace.devkit.doubles.nunchaku_quantize import quantize_linear
+    from vivace.lora.factors.branch import Branch
+    from vivace.wrappers.targets.column_kinds import NUNCHAKU, ColumnTarget
+    from vivace.wrappers.targets.columns import Columns, Wanted
 
     layer = quantize_linear(random(128, 128, seed=1) / 11, rank=16, dtype=torch.float16)
     network = nn.ModuleDict({"layer": layer})
@@ -172,7 +172,7 @@ def _naive_append(base: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
 def test_the_checks_see_the_usual_mistakes(
     mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers import column_kinds
+    from vivace.wrappers.targets import column_kinds
 
     family, module = "qwen_image", TO_Q
     shape = (D, D)
@@ -186,7 +186,7 @@ def test_the_checks_see_the_usual_mistakes(
     path, deltas = lora_file(tmp_path / "one.safetensors", {module: shape})
     model = small.nunchaku(family)
     if mistake == "w1 before w3":
-        from vivace.wrappers.running_model import RunningModel
+        from vivace.wrappers.lora.running_model import RunningModel
 
         blocks = RunningModel.of(model).architecture.fusions["layers.0.feed_forward.w13"]
         swapped = (

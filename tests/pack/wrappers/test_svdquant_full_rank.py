@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import adding, apply, lora_file, random, relative_error, untouched
 from torch import Tensor
 from torch.nn import functional
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -91,7 +91,7 @@ def test_12_ranks_and_a_full_difference_add_up(tmp_path: Path) -> None:
 
 
 def test_12_copies_made_during_a_run_keep_nothing_of_it(tmp_path: Path) -> None:
-    from vivace.wrappers.branch import install, remove
+    from vivace.wrappers.lora.branch import install, remove
 
     path, _ = differences(tmp_path, {f"transformer_blocks.0.{FIRST}": SHAPES[FIRST]})
     model = small.nunchaku("qwen_image", offload=True)
@@ -152,7 +152,7 @@ def test_12_full_differences_of_fused_qkv_are_exact(name: str, tmp_path: Path) -
 
 
 def test_12_the_report_says_what_runs_unfused(tmp_path: Path) -> None:
-    from vivace.wrappers.apply import apply_loras
+    from vivace.wrappers.lora.apply import apply_loras
 
     path, _ = differences(tmp_path, {f"transformer_blocks.0.{SECOND}": (D, 4 * D)})
     _, report = apply_loras(small.nunchaku("qwen_image"), [(path, 1.0)], strict=True)
@@ -163,9 +163,9 @@ def test_12_the_report_says_what_runs_unfused(tmp_path: Path) -> None:
 def test_12_what_cannot_be_unfused_is_approximated_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers import unfused
-    from vivace.wrappers.apply import apply_loras
-    from vivace.wrappers.column_kinds import NUNCHAKU
+    from vivace.wrappers.lora.apply import apply_loras
+    from vivace.wrappers.targets import unfused
+    from vivace.wrappers.targets.column_kinds import NUNCHAKU
 
     monkeypatch.setattr(unfused, "_STOCK", "another.loader.")
     module = f"transformer_blocks.0.{SECOND}"

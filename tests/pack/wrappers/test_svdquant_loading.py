@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import svdquant_models as small
-from support import tiny_models as tiny
 from support.applying import apply, lora_file, relative_error
+from vivace.devkit.doubles import svdquant_models as small
+from vivace.devkit.doubles import tiny_models as tiny
 from vivace.svdquant.errors import CheckpointError
 from vivace.svdquant.reader import CheckpointFile
 
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Our loader, with a ComfyUI that takes models of any width."""
-    from vivace.wrappers import svdquant_model
+    from vivace.wrappers.svdquant import svdquant_model
 
     def load(state_dict: dict[str, torch.Tensor], options: Any, **_: Any) -> Any:
         model = tiny.unloaded("qwen_image", torch.float32, options["custom_operations"])
@@ -100,7 +100,7 @@ def test_a_copy_is_used_while_its_source_is_the_same(
 def test_a_copy_that_cannot_be_written_costs_nothing(
     file: Path, loader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers import svdquant_model
+    from vivace.wrappers.svdquant import svdquant_model
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -144,7 +144,7 @@ def test_parts_of_the_model_may_stay_in_host_memory(tmp_path: Path) -> None:
 
 
 def _side_tensors(model: Any) -> list[torch.Tensor]:
-    from vivace.wrappers.svdquant_ops import kitchen_modules
+    from vivace.wrappers.svdquant.svdquant_ops import kitchen_modules
 
     layers = list(kitchen_modules(model.model))
     assert layers
@@ -153,7 +153,7 @@ def _side_tensors(model: Any) -> list[torch.Tensor]:
 
 def test_comfyui_s_own_loader_takes_over_when_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     from comfy import quant_ops
-    from vivace.wrappers.svdquant_model import comfyui_loads_it
+    from vivace.wrappers.svdquant.svdquant_model import comfyui_loads_it
 
     assert not comfyui_loads_it()
     both = {"svdquant_w4a4": {}, "awq_w4a16": {}}

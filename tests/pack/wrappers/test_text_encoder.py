@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import tiny_models as tiny
 from support.applying import QWEN_MODULES, lora_file, random
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -24,7 +24,7 @@ MODULES = {
 
 @pytest.fixture
 def clip() -> Any:
-    from vivace.tests.custom_nodes.vivace_test_nodes.small_clip import small_clip
+    from vivace.devkit.doubles.custom_nodes.vivace_test_nodes.small_clip import small_clip
 
     return small_clip()
 
@@ -62,7 +62,7 @@ Stack = Callable[..., tuple[Any, Any, str]]
 
 @pytest.fixture
 def stack() -> Stack:
-    from vivace.wrappers.stack import apply_stack
+    from vivace.wrappers.lora.stack import apply_stack
 
     return apply_stack
 
@@ -146,7 +146,8 @@ def test_a_spelling_that_comfyui_does_not_know_changes_nothing(
 def test_a_file_is_opened_once_trigger_words_included(
     tmp_path: Path, clip: Any, stack: Stack, text_encoder: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.lora import file, info
+    from vivace.lora import info
+    from vivace.lora.files import open_file as file
 
     opened: list[Path] = []
     real = file.LoraFile._open

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.tests.vlm.openai_server import OpenAIServer, hang, stream
+from support.openai_server import OpenAIServer, hang, stream
 from vivace.toolkit.json_schema import JsonSchema
-from vivace.vlm.chat import Chat
 from vivace.vlm.json_answer import JsonForm
 from vivace.vlm.question import AnswerSettings
-from vivace.vlm.secret import Secret
+from vivace.vlm.remote.secret import Secret
+from vivace.vlm.text.chat import Chat
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
 
 def turn(server: OpenAIServer, chat: Chat, key: Any = None, **settings: Any) -> Any:
-    from vivace.wrappers.text_answer import TurnSettings, take_turn
-    from vivace.wrappers.vlm_session import ServerChoice
+    from vivace.wrappers.vlm.text_answer import TurnSettings, take_turn
+    from vivace.wrappers.vlm.vlm_session import ServerChoice
 
     choice = ServerChoice(server.url, "tiny", key)
     chosen = TurnSettings(settings.pop("answer", AnswerSettings()), **settings)
@@ -46,8 +46,8 @@ def test_the_conversation_before_stays_as_it_was() -> None:
 def test_a_text_that_is_asked_for_again_takes_the_place_of_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from vivace.wrappers import vlm_answer
-    from vivace.wrappers.live_text import LiveText
+    from vivace.wrappers.vlm import vlm_answer
+    from vivace.wrappers.vlm.live_text import LiveText
 
     seen: list[tuple[str, str]] = []
 

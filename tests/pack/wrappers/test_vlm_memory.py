@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.tests.vlm.small_models import save_model
-from vivace.vlm.load_options import LoadError, LoadOptions
+from vivace.devkit.doubles.small_vlm import save_model
+from vivace.vlm.loading.load_options import LoadError, LoadOptions
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -31,7 +31,7 @@ def unloaded() -> list[Any]:
 
 @pytest.fixture
 def pool(unloaded: list[Any]) -> Iterator[Any]:
-    from vivace.wrappers.vlm_models import ModelPool
+    from vivace.wrappers.vlm.vlm_models import ModelPool
 
     made = ModelPool(lambda local: unloaded.append(weakref.ref(local.model)))
     yield made
@@ -214,7 +214,7 @@ def test_others_are_dropped(
 def test_a_model_that_cannot_be_loaded_leaves_nothing(
     pool: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers import vlm_models
+    from vivace.wrappers.vlm import vlm_models
 
     def fails(*_: Any) -> None:
         raise LoadError("no")

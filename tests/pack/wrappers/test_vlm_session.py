@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from vivace.tests.vlm.openai_server import OpenAIServer, answer, stream
-from vivace.tests.vlm.small_models import FAMILIES, picture, save_model
-from vivace.vlm.load_options import LoadOptions
+from support.openai_server import OpenAIServer, answer, stream
+from vivace.devkit.doubles.small_vlm import FAMILIES, picture, save_model
+from vivace.vlm.decode.sampling import Sampling
+from vivace.vlm.loading.load_options import LoadOptions
 from vivace.vlm.question import AnswerSettings, Question, chat_request, local_request
-from vivace.vlm.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -29,7 +29,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def session(folders: dict[str, Path]) -> Iterator[Any]:
     """Opens sessions with small models and empty caches."""
-    from vivace.wrappers import vlm_session
+    from vivace.wrappers.vlm import vlm_session
 
     vlm_session.EMBEDDINGS.clear()
     vlm_session.PREFIXES.clear()
@@ -48,7 +48,7 @@ def session(folders: dict[str, Path]) -> Iterator[Any]:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each run of a vision encoder had, but for the check when it is loaded."""
     from vivace.vlm import local_model
-    from vivace.vlm.vision_tower import VisionTower
+    from vivace.vlm.vision.vision_tower import VisionTower
 
     monkeypatch.setattr(local_model, "check_tower", lambda tower: None)
 
@@ -70,7 +70,7 @@ def ask(session: Any, *questions: Question) -> list[str]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_outlives_the_model(session: Any, family: str, encoded: list[int]) -> None:
-    from vivace.wrappers.vlm_session import POOL
+    from vivace.wrappers.vlm.vlm_session import POOL
 
     image = picture(1, family=family)
     first = ask(session(family), Question("What?", images=(image,)))
@@ -156,7 +156,7 @@ def test_what_is_not_set_is_the_model_s_own() -> None:
 
 
 def test_a_server_is_told_when_frames_were_taken() -> None:
-    from vivace.wrappers.vlm_answer import question_of
+    from vivace.wrappers.vlm.vlm_answer import question_of
 
     video = torch.rand(9, 32, 32, 3)
     question = question_of("What?", "", [], video, (4.0, 2.0, 8))
@@ -167,7 +167,7 @@ def test_a_server_is_told_when_frames_were_taken() -> None:
 
 
 def test_an_empty_batch_is_an_error() -> None:
-    from vivace.wrappers.vlm_answer import question_of
+    from vivace.wrappers.vlm.vlm_answer import question_of
 
     with pytest.raises(ValueError, match="image 2 is an empty batch"):
         question_of("What?", "", [torch.rand(1, 8, 8, 3), torch.rand(0, 8, 8, 3)])
@@ -182,8 +182,8 @@ def pictures(tmp_path: Path) -> Path:
 
 def caption(server: OpenAIServer, folder: Path, size: int, existing: str = "skip") -> Any:
     from vivace.vlm.caption_folder import ImageFolder
-    from vivace.wrappers.vlm_batch import BatchPrompt, caption_folder
-    from vivace.wrappers.vlm_session import ServerChoice, open_session
+    from vivace.wrappers.vlm.vlm_batch import BatchPrompt, caption_folder
+    from vivace.wrappers.vlm.vlm_session import ServerChoice, open_session
 
     choice = ServerChoice(server.url, "tiny", timeout=5.0, concurrency=1)
     opened = open_session(choice, GREEDY, "fast", True)
@@ -202,7 +202,7 @@ def test_one_refused_image_does_not_stop_the_others(pictures: Path) -> None:
 
 
 def test_a_server_that_is_gone_stops_the_folder_and_keeps_what_is_written(pictures: Path) -> None:
-    from vivace.vlm.remote_errors import RemoteError
+    from vivace.vlm.remote.remote_errors import RemoteError
 
     refused = answer(401, {"error": {"message": "who are you?"}})
     with OpenAIServer(stream("one"), refused) as server:

@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 from filelock import FileLock
 from support.cli_queue import Queue
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import OUT
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import OUT
+from vivace.devkit.rig.server import ComfyServer
 
 
 @pytest.fixture

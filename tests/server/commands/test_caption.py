@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.cli_process import refused, start, vivace_json
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
-from vivace.tests.vlm.openai_server import OpenAIServer, hang, stream
+from support.openai_server import OpenAIServer, hang, stream
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 SMALL = ("--model=small-qwen3_vl", "--dtype=float32", "--greedy", "--max-tokens=24")
 COLORS = ("red", "green", "blue")

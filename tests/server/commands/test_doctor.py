@@ -17,7 +17,7 @@ from support.cli_command import vivace_command
 from vivace.cli.doctor.installation import Installation
 from vivace.cli.doctor.server import look_at_server, our_nodes
 from vivace.cli.server.http import Server
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.server import ComfyServer
 
 STATS = {
     "system": {

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from support.cli_process import refused, start, vivace_json
 from support.cli_queue import FLOW, Queue, check_pending_is_cancelled, interrupt_when
 from support.graphs import KOHYA, PEFT
-from vivace.devkit.demo.models import LORAS, MODEL_FILE, lora_state_dict
-from vivace.devkit.layout import MODELS
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import LORAS, MODEL_FILE, lora_state_dict
+from vivace.devkit.rig.layout import MODELS
+from vivace.devkit.rig.server import ComfyServer
 
 FILES = {name: MODELS / "loras" / name for name in (PEFT, KOHYA)}
 BOTH = {PEFT: 0.8, KOHYA: -0.5}

@@ -11,12 +11,12 @@ from PIL import Image
 from support.cli_process import refused, start, vivace_json
 from support.cli_queue import Queue, check_pending_is_cancelled
 from support.graphs import KOHYA, PEFT
-from support.svdquant_files import QUANTIZED
 from support.text_encoder_files import QWEN_ENCODER, QWEN_VAE, Z_ENCODER, Z_VAE
 from support.z_image_file import Z_IMAGE
 from vivace.cli.workflow.families import TEMPLATES
-from vivace.devkit.demo.models import MODEL_FILE
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.doubles.svdquant_files import QUANTIZED
+from vivace.devkit.rig.server import ComfyServer
 
 FAST = ("--size=64x96", "--steps=2")
 

@@ -18,8 +18,8 @@ from support.cli_process import refused, start, vivace_json
 from support.cli_queue import FLOW, Queue, endless_run, until
 from vivace.cli.errors import UsageError
 from vivace.cli.workflow.matrix import combinations, read_axis
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 
 def pixels(path: str | Path) -> bytes:

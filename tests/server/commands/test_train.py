@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from support.cli_process import refused, start, vivace_json
 from support.cli_queue import Queue, check_pending_is_cancelled, interrupt_when
 from support.graphs import PEFT
-from support.svdquant_files import QUANTIZED
 from support.z_image_file import Z_IMAGE
-from vivace.devkit.demo.models import MODEL_FILE
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.doubles.svdquant_files import QUANTIZED
+from vivace.devkit.rig.server import ComfyServer
 
 STEPS = 16
 FAST = {

@@ -12,8 +12,8 @@ from urllib.error import HTTPError
 
 import pytest
 from support.graphs import KOHYA, PEFT, SOME_WEIGHT, node, stack_prompt
-from vivace.devkit.client import ComfyClient, PromptRejectedError
-from vivace.devkit.demo.models import MODEL_FILE
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.rig.client import ComfyClient, PromptRejectedError
 
 GOLDEN = [
     json.loads(file.read_text())

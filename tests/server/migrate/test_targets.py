@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from vivace.devkit.client import ComfyClient
+from vivace.devkit.rig.client import ComfyClient
 from vivace.migrate.qwenvl_values import PRESETS as OURS
 from vivace.migrate.table import RULES
 from vivace.migrate.targets import NO_PRESET, TARGETS, Input
-from vivace.vlm.preset_prompts import PRESETS
+from vivace.vlm.text.preset_prompts import PRESETS
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from support.both_formats import Part, as_prompt, as_workflow
+from support.openai_server import OpenAIServer, stream
 from support.toolkit_nodes import KEY, STREAM, key_node, manager, provider, server, show, writer
-from vivace.devkit.client import ComfyClient
-from vivace.tests.vlm.openai_server import OpenAIServer, stream
+from vivace.devkit.rig.client import ComfyClient
 
 TEXT = Part("PrimitiveStringMultiline", {"value": "Which colour?"}, outputs=("STRING",))
 SIZE = {"width": 64, "height": 64, "batch_size": 1, "color": 255}

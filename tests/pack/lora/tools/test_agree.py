@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from support.lora_samples import write
-from vivace.lora.cache import ByteLru
 from vivace.lora.errors import LoraError
 from vivace.lora.examine import inspect
+from vivace.lora.files.cache import ByteLru
 from vivace.lora.info import lora_info
 from vivace.lora.loader import load_lora
-from vivace.lora.models import standard
-from vivace.lora_tools.check import check_folder
+from vivace.lora.mapping.models import standard
+from vivace.lora.tools.check import check_folder
 
 A = "transformer_blocks.0.attn.to_q"
 SIZES = {

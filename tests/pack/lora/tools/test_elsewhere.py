@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from support.lora_samples import close, loha, lora, named, write
 from torch import Tensor
-from vivace.lora.cache import ByteLru
-from vivace.lora.delta import Delta
 from vivace.lora.errors import LoraError
+from vivace.lora.factors.delta import Delta
+from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import load_lora
-from vivace.lora.models import qwen_image, qwen_image_21, z_image
-from vivace.lora_tools.make import make
+from vivace.lora.mapping.models import qwen_image, qwen_image_21, z_image
+from vivace.lora.tools.make import make
 
 H = 32
 MODELS = {

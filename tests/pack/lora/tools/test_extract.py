@@ -8,15 +8,15 @@ import pytest
 import torch
 from support.lora_samples import TINY, Z_IMAGE, close, load, random, write
 from torch import Tensor
-from vivace.lora.architecture import Architecture
-from vivace.lora.delta import Delta
 from vivace.lora.errors import LoraError
-from vivace.lora_tools.checkpoint import Checkpoint
-from vivace.lora_tools.extract import extract
-from vivace.lora_tools.leading import EXACT_SIDE, reduce
-from vivace.lora_tools.make import Made
-from vivace.lora_tools.shrink import Limit
-from vivace.lora_tools.styles import names, parts
+from vivace.lora.factors.delta import Delta
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.tools.checkpoint import Checkpoint
+from vivace.lora.tools.extract import extract
+from vivace.lora.tools.leading import EXACT_SIDE, reduce
+from vivace.lora.tools.make import Made
+from vivace.lora.tools.shrink import Limit
+from vivace.lora.tools.styles import names, parts
 
 CHANGED = "layers.0.attention.qkv"
 

@@ -22,12 +22,12 @@ from support.lora_samples import (
     write,
 )
 from torch import Tensor
-from vivace.lora.delta import Delta
 from vivace.lora.errors import LoraError
-from vivace.lora.file import LoraFile
-from vivace.lora_tools.make import MARK, make
-from vivace.lora_tools.shrink import Limit
-from vivace.lora_tools.styles import STYLES
+from vivace.lora.factors.delta import Delta
+from vivace.lora.files.open_file import LoraFile
+from vivace.lora.tools.make import MARK, make
+from vivace.lora.tools.shrink import Limit
+from vivace.lora.tools.styles import STYLES
 
 H = 32
 QKV = "diffusion_model.layers.0.attention.qkv"
@@ -251,9 +251,9 @@ def test_loras_of_two_models_are_not_merged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("model", TINY, ids=lambda model: model.name)
 def test_every_module_has_names_that_are_read_as_it(style: str, model: object) -> None:
-    from vivace.lora.naming import find, spellings
-    from vivace.lora.suffixes import split_suffix
-    from vivace.lora_tools.styles import names, parts
+    from vivace.lora.mapping.module_names import find, spellings
+    from vivace.lora.mapping.suffixes import split_suffix
+    from vivace.lora.tools.styles import names, parts
 
     assert model in (QWEN, Z_IMAGE)
     table = spellings(TINY)
