@@ -99,8 +99,8 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
     _, python, comfyui = _prepare(arguments)
     environment = child_environment() | {"VIVACE_COMFYUI": str(comfyui)}
     names = [] if arguments.page_only else arguments.names or BENCHES
-    steps = [[f"vivace.bench.{name}", *extra] for name in names]
-    for step in [*steps, ["vivace.bench.benchmarks"]]:
+    steps = [[f"vivace.devkit.bench.{name}", *extra] for name in names]
+    for step in [*steps, ["vivace.devkit.bench.benchmarks"]]:
         command = [str(python), "-m", *step]
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if status != 0:
@@ -111,7 +111,7 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
 def fuzz(arguments: Namespace, extra: list[str]) -> int:
     """Fuzz by `fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
     _, python, _ = _prepare(arguments)
-    command = [str(python), "-m", "vivace.fuzz", *arguments.targets]
+    command = [str(python), "-m", "vivace.devkit.fuzz", *arguments.targets]
     for name in ("seconds", "seed", "replay", "log"):
         if getattr(arguments, name) is not None:
             command += [f"--{name}", getattr(arguments, name)]
@@ -147,7 +147,7 @@ def audit(arguments: Namespace, extra: list[str]) -> int:
 def soak(arguments: Namespace, extra: list[str]) -> int:
     """Run a long sequence of prompts; exit status 1 when anything grows, fails or differs."""
     _, python, comfyui = _prepare(arguments)
-    command = [str(python), "-m", "vivace.soak", "--comfyui", str(comfyui)]
+    command = [str(python), "-m", "vivace.devkit.soak", "--comfyui", str(comfyui)]
     command += ["--prompts", str(arguments.prompts), "--seed", str(arguments.seed)]
     if arguments.log:
         command += ["--log", str(Path(arguments.log).expanduser().resolve())]

@@ -1,4 +1,4 @@
-"""``python -m vivace.bench.benchmarks``: writes ``BENCHMARKS.md`` from ``results/``.
+"""``python -m vivace.devkit.bench.benchmarks``: writes ``BENCHMARKS.md`` from ``results/``.
 
 Each section is of one command: its method, as its own documentation has it, the machine, and what
 was measured. Targets that were missed stand beside those that were hit, with the reason.
@@ -29,7 +29,7 @@ TITLES = {
 }
 _HEAD = """# Measurements
 
-Written by `python3 dev.py bench` from the JSON files in `bench/results/`, which have every figure,
+Written by `python3 dev.py bench` from the JSON files in `devkit/bench/results/`, which have every figure,
 the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all of it,
 and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
 rounds; a ratio is taken within a round, in which all contenders ran by turns on the same machine.
@@ -63,7 +63,7 @@ def _section(name: str, title: str, path: Path, report: Mapping[str, Any]) -> It
     yield from (f"- {note}" for note in report["notes"])
     plot = path.with_suffix(".png")
     if plot.exists():
-        yield f"\n![{title}](bench/results/{plot.name})"
+        yield f"\n![{title}](devkit/bench/results/{plot.name})"
     results = report["results"]
     yield from _browser(results) if isinstance(results, dict) else _ratios(results)
     for detail in report.get("details", ()):

@@ -1,4 +1,4 @@
-"""How long the command line takes to answer, beside Python itself: ``python -m vivace.bench.cli``.
+"""How long the command line takes to answer, beside Python itself: ``python -m vivace.devkit.bench.cli``.
 
 Each command is a process of its own, started as the installed script `vivace` starts it. They run
 by turns with ``python -c pass`` of the same Python, and are compared with the one of their round.
@@ -116,7 +116,7 @@ def results(measured: Measured) -> list[Result]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m vivace.bench.cli", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m vivace.devkit.bench.cli", description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
     options = parser.parse_args()

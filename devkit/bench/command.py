@@ -22,7 +22,7 @@ Measured = tuple[list[Result], list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Bench:
-    """A command: ``python -m vivace.bench.<name>``.
+    """A command: ``python -m vivace.devkit.bench.<name>``.
 
     Attributes:
         name: of the module, and the start of the names of its results.
@@ -40,7 +40,7 @@ class Bench:
 
     def main(self, doc: str | None, run: Callable[[str, bool], Measured]) -> list[Result]:
         """Parse the options, measure with `run(device, quick)`, and write JSON and plot."""
-        prog = f"python -m vivace.bench.{self.name}"
+        prog = f"python -m vivace.devkit.bench.{self.name}"
         parser = argparse.ArgumentParser(prog=prog, description=doc)
         parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
         parser.add_argument("--quick", action="store_true", help="fewer cases and repetitions")

@@ -1,4 +1,4 @@
-"""`python -m vivace.bench.growth`: how time grows with files, stacks, models, images and caches.
+"""`python -m vivace.devkit.bench.growth`: how time grows with files, stacks, models, images and caches.
 
 Every round goes through all sizes of a curve, in another order each time, and times every operation
 at each size. The exponent is the slope of a line through the times of a round with both axes

@@ -1,4 +1,4 @@
-"""`python -m vivace.bench.lora`: the LoRA engine against safetensors, ComfyUI and naive code.
+"""`python -m vivace.devkit.bench.lora`: the LoRA engine against safetensors, ComfyUI and naive code.
 
 The files are of real size and lie in the page cache, which is the hardest case for the ratio of a
 first apply to a plain read: with a slow disk both wait for the same bytes.

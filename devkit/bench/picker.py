@@ -1,4 +1,4 @@
-"""How fast the LoRA picker opens and filters in a real browser: ``python -m vivace.bench.picker``.
+"""How fast the LoRA picker opens and filters in a real browser: ``python -m vivace.devkit.bench.picker``.
 
 Times are measured in the page: from the event to the end of its handlers, and to the frame that
 shows the result.
@@ -115,7 +115,7 @@ def summary(times: list[list[float]], column: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m vivace.bench.picker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m vivace.devkit.bench.picker", description=__doc__)
     parser.add_argument("--browser", default="chromium", help="its program: a name or a path")
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()

@@ -27,7 +27,7 @@ _NAMES = {
 def soak_section(report: Mapping[str, Any], machine: str) -> Iterator[str]:
     """The lines of the section, from `soak.json`."""
     yield "## Soak\n"
-    yield f"`python3 dev.py soak --log bench/results/soak.json`, {machine}, {report['date']}.\n"
+    yield f"`python3 dev.py soak --log devkit/bench/results/soak.json`, {machine}, {report['date']}.\n"
     yield _method() + "\n"
     yield f"- {report['prompts']} prompts, seed {report['seed']}: {_counts(report['kinds'])}."
     yield f"- How they ended: {_counts(report['fates'])}."
@@ -38,7 +38,7 @@ def soak_section(report: Mapping[str, Any], machine: str) -> Iterator[str]:
     )
     wrong = len(faults(report))
     yield f"- {'Passed' if not wrong else f'Not passed: {wrong} faults'}."
-    yield "\n![Soak](bench/results/soak.png)\n"
+    yield "\n![Soak](devkit/bench/results/soak.png)\n"
     span = next(iter(report["trends"].values()))["span"]
     yield f"| what | mean | growth in {span} prompts (95 %) | allowed | |\n|---|---:|---:|---:|---|"
     yield from (_row(name, trend) for name, trend in report["trends"].items())

@@ -1,4 +1,4 @@
-"""`python -m vivace.bench.startup`: what the pack costs when ComfyUI starts, beside other ways.
+"""`python -m vivace.devkit.bench.startup`: what the pack costs when ComfyUI starts, beside other ways.
 
 A real ComfyUI on the CPU, a new process each time, with one pack: a pack without nodes; this one;
 the same nodes imported with the pack; and these with everything that they import when they run, as

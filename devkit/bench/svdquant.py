@@ -1,4 +1,4 @@
-"""`python -m vivace.bench.svdquant`: LoRAs on Nunchaku's layers, and loading its checkpoints.
+"""`python -m vivace.devkit.bench.svdquant`: LoRAs on Nunchaku's layers, and loading its checkpoints.
 
 480 SVDQuant and 120 modulation layers with factors of real size, as in Qwen-Image; LoRAs of real
 size in memory, since reading them is measured elsewhere.

@@ -1,4 +1,4 @@
-"""`python -m vivace.bench.vlm`: the QwenVL engine beside plain transformers.
+"""`python -m vivace.devkit.bench.vlm`: the QwenVL engine beside plain transformers.
 
 Vision towers of the dimensions of Qwen3-VL-4B and Qwen2.5-VL-7B, images of 1024 x 1024 pixels at
 every preset, new and seen before; and the decoding of answers. Weights and images are random: the

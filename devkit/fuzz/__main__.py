@@ -1,4 +1,4 @@
-"""``python -m vivace.fuzz``: see `main`."""
+"""``python -m vivace.devkit.fuzz``: see `main`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of one target: ``python -m vivace.fuzz.guided TARGET SECONDS SEED REPORT``.
+"""The process of one target: ``python -m vivace.devkit.fuzz.guided TARGET SECONDS SEED REPORT``.
 
 libFuzzer, by `atheris`, keeps the inputs that reach new code, in a folder that the next run begins
 with, and hands them to the target's own `mutate`.

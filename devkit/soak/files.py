@@ -19,7 +19,7 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 BROKEN = "soak-broken.safetensors"
 QWEN_MODULES = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.add_q_proj")
 Z_MODULES = ("attention.qkv", "attention.out")
-WIDTH = 256  # of the small models in tests/support/tiny_models.py
+WIDTH = 256  # of the small models in devkit/doubles/tiny_models.py
 RANK, ALPHA, GAIN = 4, 2.0, 0.5
 
 Factors = dict[str, "Tensor"]

@@ -145,7 +145,7 @@ def test_curves_have_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytest.M
     draw_curves(report, target.with_suffix(".png"), "Growth")
     monkeypatch.setattr(benchmarks, "FOLDER", tmp_path)
     lines = benchmarks.page().splitlines()
-    assert "![Growth](bench/results/growth-cuda.png)" in lines
+    assert "![Growth](devkit/bench/results/growth-cuda.png)" in lines
     assert "| operation | 10 MB | 20 MB | 40 MB | 80 MB | exponent | from 20 MB |" in lines
     constant = "2 (2 .. 2)"
     assert f"| constant |{f' {constant} |' * 4} 0 (0 .. 0) | 0 |" in lines

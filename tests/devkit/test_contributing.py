@@ -61,13 +61,13 @@ def test_the_node_is_known_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny() -> Any:
     from vivace.lora.mapping import models
 
-    return run("lora/models.py", vars(models))["tiny_dit"]()
+    return run("lora/mapping/models.py", vars(models))["tiny_dit"]()
 
 
 def test_the_format_is_read_as_the_others_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roles = value("lora/suffixes.py", {})
+    roles = value("lora/mapping/suffixes.py", {})
     down, up = random(4, 64, seed=1), random(64, 4, seed=2)
     stem = "blocks.1.attn.to_q"
     new = write(
@@ -124,7 +124,7 @@ def test_the_target_takes_ranks_and_gives_them_back() -> None:
     from vivace.wrappers.targets import column_kinds
 
     kind: column_kinds.ColumnKind = run(
-        "wrappers/column_kinds.py", dict(vars(column_kinds), Parameter=Parameter)
+        "wrappers/targets/column_kinds.py", dict(vars(column_kinds), Parameter=Parameter)
     )["Plain"]()
     layer, x = Layer(), random(5, 8, seed=5)
     before, factors = layer(x), kind.factors(layer)

@@ -71,6 +71,6 @@ def test_two_share_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--long"]])
 def test_long_tests_are_for_those_who_ask(options: list[str]) -> None:
-    found = run_pytest(ROOT, "--collect-only", "-q", "tests/test_startup.py", *options)
+    found = run_pytest(ROOT, "--collect-only", "-q", "tests/server/test_startup.py", *options)
     assert "::test_import_is_three_modules_of_ours_and_none_of_others" in found
     assert ("::test_a_slow_pack_is_found_out" in found) == bool(options)

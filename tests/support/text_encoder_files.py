@@ -1,6 +1,6 @@
 """Text encoders and VAEs under the names that they are published by, small inside.
 
-A server takes the text encoders with the custom node in `tests/cli_server/custom_nodes`.
+A server takes the text encoders with the custom node in `tests/server/commands/custom_nodes`.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_the_pack_s_own_lines_are_named_and_chosen_by() -> None:
         tried.append(name)
 
     points = each_point(allocations, fail, work, lambda _: None, chosen=each_kind)
-    assert all(" at lora/delta.py:" in point for point in points)
+    assert all(" at lora/factors/delta.py:" in point for point in points)
     assert len(points) >= 5
     assert tried == [point for point in dict.fromkeys(points) for _ in range(2)]
 

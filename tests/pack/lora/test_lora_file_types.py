@@ -12,7 +12,7 @@ from vivace.migrate.rules import find_name
 
 # Lists of other things: every file that ComfyUI counts as a model, and weights that transformers
 # would unpickle.
-OTHERS = {"cli/doctor/models.py", "vlm/model_check.py", "lora/file_types.py"}
+OTHERS = {"cli/doctor/models.py", "hub/model_check.py", "lora/files/file_types.py"}
 
 
 def test_there_is_no_second_list() -> None:

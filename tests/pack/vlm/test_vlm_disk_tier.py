@@ -208,9 +208,9 @@ WRITER = """
 import sys, torch
 from pathlib import Path
 from vivace.vlm import disk_room
-from vivace.vlm.disk_tier import DiskTier
-from vivace.vlm.embedding_cache import ImageEmbedding
-from vivace.vlm.hashing import EmbeddingKey
+from vivace.vlm.vision.disk_tier import DiskTier
+from vivace.vlm.vision.embedding_cache import ImageEmbedding
+from vivace.vlm.vision.hashing import EmbeddingKey
 tier = DiskTier(sys.argv[1])
 for number in range(100_000):
     key = EmbeddingKey(f"{number:032x}", (1, 4, 4), "bicubic", "model", "main", "float32")

@@ -113,6 +113,6 @@ def test_parts_cannot_be_confused() -> None:
 
 
 def test_the_file_name_is_the_same_in_every_process() -> None:
-    code = f"from vivace.vlm.hashing import EmbeddingKey\nprint({KEY!r}.file_name)"
+    code = f"from vivace.vlm.vision.hashing import EmbeddingKey\nprint({KEY!r}.file_name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == KEY.file_name
