@@ -92,7 +92,7 @@ def pictures(arguments: Namespace, extra: list[str]) -> int:
 
 
 def bench(arguments: Namespace, extra: list[str]) -> int:
-    """Measure by the commands of `bench/`, and write `BENCHMARKS.md` from their results."""
+    """Measure by the commands of `devkit/bench/`, and write `BENCHMARKS.md` from their results."""
     unknown = set(arguments.names) - set(BENCHES)
     if unknown:
         raise DevError(f"There is no {', '.join(sorted(unknown))}; choose of {', '.join(BENCHES)}.")
@@ -109,7 +109,7 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
 
 
 def fuzz(arguments: Namespace, extra: list[str]) -> int:
-    """Fuzz by `fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
+    """Fuzz by `devkit/fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
     _, python, _ = _prepare(arguments)
     command = [str(python), "-m", "vivace.devkit.fuzz", *arguments.targets]
     for name in ("seconds", "seed", "replay", "log"):

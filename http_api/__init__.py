@@ -4,7 +4,7 @@ ComfyUI takes every list in a prompt for a link `[node id, output index]` and re
 before a node sees them; its editor therefore sends `{"__value__": [...]}`. A prompt written by
 hand, or copied from `/history`, has the bare list. A prompt handler wraps those, for our nodes.
 
-The rest is in `routes/`, whose modules are imported when they are first needed: those of routes
+The rest is beside it, in modules that are imported when they are first needed: those of routes
 when one is called, `missing_nodes.py` when a prompt or workflow has an unknown node or the editor
 asks for node replacements, `key_guard.py` when a prompt names an API key, `prompt_queue.py` when
 one has a Prompt Manager. `nodes/settings.py` is imported when the editor changes a setting.
@@ -67,7 +67,7 @@ def _add_routes(server: Any) -> None:
 
 def _on_use(module: str, function: str) -> Callable[[Any], Awaitable[Any]]:
     async def handler(request: Any) -> Any:
-        routes = importlib.import_module(f".routes.{module}", __package__)
+        routes = importlib.import_module(f".{module}", __package__)
         return await getattr(routes, function)(request)
 
     return handler

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from .stack import LoraStack
 
 _HOMES = {
-    "Architecture": "architecture",
-    "Branch": "branch",
+    "Architecture": "mapping.architecture",
+    "Branch": "factors.branch",
     "Composer": "compose",
-    "Delta": "delta",
-    "Dense": "delta",
-    "Dora": "dora",
+    "Delta": "factors.delta",
+    "Dense": "factors.delta",
+    "Dora": "factors.dora",
     "Entry": "loader",
-    "Hadamard": "delta",
-    "Kronecker": "delta",
+    "Hadamard": "factors.delta",
+    "Kronecker": "factors.delta",
     "Lora": "loader",
     "LoraError": "errors",
     "LoraFileError": "errors",
@@ -40,15 +40,15 @@ _HOMES = {
     "LoraInfo": "info",
     "LoraModelError": "errors",
     "LoraStack": "stack",
-    "LowRank": "delta",
+    "LowRank": "factors.delta",
     "Report": "report",
-    "ResolvedDora": "dora",
+    "ResolvedDora": "factors.dora",
     "inspect": "examine",
     "load_lora": "loader",
     "lora_info": "info",
     "markdown": "report",
-    "qwen_image": "models",
-    "z_image": "models",
+    "qwen_image": "mapping.models",
+    "z_image": "mapping.models",
 }
 
 __all__ = [

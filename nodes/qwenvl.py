@@ -117,7 +117,7 @@ class QwenVL(io.ComfyNode):
         max_frames: int = 64,
         api_key: Any = None,
     ) -> io.NodeOutput:
-        from ..vlm.text.preset_prompts import NONE, instruction
+        from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm.vlm_answer import answer, question_of
 
         choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)

@@ -90,7 +90,7 @@ class QwenVLBatch(io.ComfyNode):
     @classmethod
     def execute(cls, **entered: Any) -> io.NodeOutput:
         from ..vlm.caption_folder import ImageFolder
-        from ..vlm.text.preset_prompts import NONE, instruction
+        from ..vlm.preset_prompts import NONE, instruction
         from ..wrappers.vlm.vlm_batch import BatchPrompt, caption_folder, caption_images
         from ..wrappers.vlm.vlm_session import open_session
 

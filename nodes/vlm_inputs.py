@@ -159,7 +159,7 @@ def answer_inputs() -> list[Any]:
 
 def prompt_inputs() -> list[Any]:
     """Preset, own prompt and system prompt."""
-    from ..vlm.text.preset_prompts import PRESETS
+    from ..vlm.preset_prompts import PRESETS
 
     return [
         io.Combo.Input(

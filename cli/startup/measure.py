@@ -18,7 +18,7 @@ from typing import Any
 from .probe import MARK
 from .server import ProfilerError, arguments, check_folders, environment, free_port
 
-OURS = Path(__file__).resolve().parent.parent
+OURS = Path(__file__).resolve().parents[2]
 
 # A pack that keeps to these is not felt at start-up. Counts, except for the one figure that
 # ComfyUI itself prints with one decimal.

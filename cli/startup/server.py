@@ -1,4 +1,4 @@
-"""How the profiler starts ComfyUI: with folders of its own and one node pack."""
+"""How ComfyUI is started to be measured: with folders of its own and one node pack."""
 
 from __future__ import annotations
 

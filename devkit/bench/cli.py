@@ -76,7 +76,7 @@ def _environment(home: Path) -> dict[str, str]:
         for key, text in os.environ.items()
         if key not in dropped and not key.startswith("VIVACE_")
     }
-    kept["PYTHONPATH"] = str(Path(__file__).parents[2])
+    kept["PYTHONPATH"] = str(Path(__file__).parents[3])
     return {**kept, "PYTHONPYCACHEPREFIX": str(home / "pycache"), "XDG_CONFIG_HOME": str(home)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..rig.layout import ROOT
 
-_LEFT_OUT = (".*", "__pycache__", "bench", "docs", "example_workflows", "tests")
+_LEFT_OUT = (".*", "__pycache__", "devkit", "docs", "example_workflows", "tests")
 _NO_NODES = "NODE_CLASS_MAPPINGS = {}\n"
 _EVERY_NODE = '''\
 """The same nodes, imported when the pack is."""
@@ -65,7 +65,7 @@ def all_imports(pack: Path) -> Iterator[str]:
     """The import statements of nodes and routes, and of all of the pack's modules that they import,
     wherever they stand, as they would be written in the pack's top folder.
     """
-    waiting = [*sorted((pack / "nodes").glob("*.py")), *sorted((pack / "routes").glob("*.py"))]
+    waiting = [*sorted((pack / "nodes").glob("*.py")), *sorted((pack / "http_api").glob("*.py"))]
     seen = set(waiting)
     while waiting:
         path = waiting.pop(0)

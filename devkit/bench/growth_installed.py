@@ -16,7 +16,7 @@ from .picker import QUERIES, file_names
 
 INSTALLED = (100, 1000, 10_000, 50_000)
 ROWS = 10
-PICKER = Path(__file__).parents[1] / "web" / "rows" / "picker_items.js"
+PICKER = Path(__file__).parents[2] / "web" / "rows" / "picker_items.js"
 _SCRIPT = Path(__file__).with_name("picker_items.mjs")
 _MISSING = "set 7/portrait 12 of another disk.safetensors"
 

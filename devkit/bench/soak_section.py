@@ -64,5 +64,5 @@ def _row(name: str, trend: Mapping[str, Any]) -> str:
 
 
 def _method() -> str:
-    text = (ROOT / "soak" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "devkit" / "soak" / "__init__.py").read_text(encoding="utf-8")
     return " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[1].split())

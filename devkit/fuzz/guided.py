@@ -17,7 +17,7 @@ from .hunt import FOLDER, REGRESSIONS, Recorder
 from .session import MAX_BYTES, Session
 from .targets import find
 
-PACKAGES = ("lora", "migrate", "svdquant", "toolkit", "vlm")
+PACKAGES = ("hub", "lora", "migrate", "svdquant", "toolkit", "vlm")
 
 
 def main(name: str, seconds: float, seed: int, report: Path) -> None:

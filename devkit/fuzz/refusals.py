@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-PACK = Path(__file__).resolve().parent.parent
+PACK = Path(__file__).resolve().parents[2]
 REFUSALS: Counter[str] = Counter()
 """How often each documented error was met since this was last cleared, by `place_of` it."""
 
@@ -32,7 +32,7 @@ def place_of(error: BaseException) -> str:
         origin = earlier
     found = [(_file(f.filename), f) for f in traceback.extract_tb(origin.__traceback__)]
     here = [(file, frame) for file, frame in found if file is not None]
-    inside = [one for one in here if not one[0].startswith("fuzz/")]
+    inside = [one for one in here if not one[0].startswith("devkit/fuzz/")]
     if not here:
         return type(error).__name__
     file, frame = (inside or here)[-1]

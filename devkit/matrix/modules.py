@@ -20,7 +20,7 @@ OPTIONAL = (
     *("accelerate", "aiohttp", "bitsandbytes", "jsonschema", "keyring", "nunchaku"),
     *("onnx", "onnxruntime", "onnxscript", "rich"),
 )
-_NOT_OURS = frozenset(("bench", "dev", "devkit", "docs", "fuzz", "soak", "tests"))
+_NOT_OURS = frozenset(("dev", "devkit", "docs", "tests"))
 # Programs: they print, or start ComfyUI, when they are imported.
 _SCRIPTS = frozenset(("__main__", "ask_packages", "ask_torch"))
 

@@ -7,14 +7,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEV = ROOT / ".dev"
 TOOLS = DEV / "tools"
 CACHE = DEV / "cache"
 MODELS = DEV / "models"
 OUT = DEV / "out"
 REQUIREMENTS = ROOT / "devkit" / "requirements"
-TEST_NODES = ROOT / "tests" / "custom_nodes"
+TEST_NODES = ROOT / "devkit" / "doubles" / "custom_nodes"
 PACK_NAME = "ComfyUI-Vivace"
 
 

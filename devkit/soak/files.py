@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..doubles.demo_models import ensure_models, import_comfy
-from ..rig.layout import MODELS, ROOT
+from ..rig.layout import MODELS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +31,6 @@ def ensure_files(folder: Path, comfyui: Path, large: bool) -> None:
         folder: gets `loras`, `LLM` and `svdquant`; the demo's models lie where they always do.
         large: whether the one-block SVDQuant checkpoint at full width is wanted, too.
     """
-    sys.path.insert(0, str(ROOT / "tests"))  # their `support` imports itself by that name
     ensure_models(MODELS, comfyui)
     import_comfy(comfyui)
     _make_loras(folder / "loras")

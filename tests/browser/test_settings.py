@@ -13,7 +13,7 @@ from support.editor import editor_in, load, shoot
 from vivace.devkit.rig.client import ComfyClient
 from vivace.devkit.rig.server import ComfyServer
 
-GOLDEN = Path(__file__).parents[1] / "migrate" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 NEW = {
     "Vivace.LoRA.Mode": "branch",
     "Vivace.QwenVL.ImageQuality": "fast",

@@ -16,7 +16,7 @@ FILES = {
         "if TYPE_CHECKING:\n    import numpy\n"
         "def execute():\n    import torch.nn\n    from .. import extra\n    from . import image\n"
     ),
-    "routes/__init__.py": "",
+    "http_api/__init__.py": "",
     "engine/__init__.py": "SIZE = 1\ndef late():\n    from .deep.down import bottom\n",
     "engine/deep/__init__.py": "",
     "engine/deep/down.py": "import json as text\nfrom ...extra import more\n",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from vivace.devkit.rig.layout import ROOT
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 CONFTEST = """import sys
 sys.path.insert(0, {tests!r})
 from scheduling import Scheduling
@@ -27,8 +27,14 @@ def test_it():
     name = os.environ["PYTEST_XDIST_WORKER"]
     pathlib.Path({file!r}).write_text(name)
 """
-WAIT = ("browser/test_a", "browser/test_b", "cli_server/test_a", "cli_server/test_b", "test_top")
-COMPUTE = ("lora/test_a", "vlm/test_a", "vlm/test_b")
+WAIT = (
+    "browser/test_a",
+    "devkit/test_a",
+    "server/commands/test_a",
+    "server/commands/test_b",
+    "server/test_a",
+)
+COMPUTE = ("pack/lora/test_a", "pack/vlm/test_a", "pack/vlm/test_b")
 
 
 def run_pytest(folder: Path, *words: str) -> str:
@@ -60,13 +66,13 @@ def test_one_of_three_computes_while_the_others_wait(tmp_path: Path) -> None:
     waiting = {ran[name] for name in WAIT}
     assert len(waiting) == 2
     assert {"gw0", "gw1", "gw2"} - waiting <= {ran[name] for name in COMPUTE}
-    assert ran["cli_server/test_a"] == ran["cli_server/test_b"]
+    assert ran["server/commands/test_a"] == ran["server/commands/test_b"]
 
 
 def test_two_share_everything(tmp_path: Path) -> None:
     ran = workers(tmp_path, 2, *WAIT)
     assert set(ran.values()) == {"gw0", "gw1"}
-    assert ran["cli_server/test_a"] == ran["cli_server/test_b"]
+    assert ran["server/commands/test_a"] == ran["server/commands/test_b"]
 
 
 @pytest.mark.parametrize("options", [[], ["--long"]])

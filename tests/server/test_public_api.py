@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from vivace.devkit.rig.client import ComfyClient
 
-SNAPSHOT = Path(__file__).parent / "data" / "public_api.json"
+SNAPSHOT = Path(__file__).parents[1] / "data" / "public_api.json"
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_the_archive_has_what_people_need_and_no_more() -> None:
     files = published_files()
     assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= set(files)
     tops = {name.partition("/")[0] for name in files}
-    kept_back = {"tests", "bench", "devkit", "fuzz", "soak", "dev.py", "docs", ".ci", ".github"}
+    kept_back = {"tests", "devkit", "dev.py", "docs", ".ci", ".github"}
     assert not tops & kept_back
 
 

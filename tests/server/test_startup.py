@@ -35,10 +35,12 @@ def test_import_is_three_modules_of_ours_and_none_of_others(report: dict[str, An
 
 def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
     assert own(report["object_info"]) == {
+        "hub",
+        "hub.model_check",
+        "hub.model_folders",
+        "hub.musicgen_folders",
         "lora",
         "lora.rows",
-        "music",
-        "music.model_folder",
         "nodes",
         "nodes.api_key",
         "nodes.choices",
@@ -60,8 +62,6 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.vlm_inputs",
         "nodes.vlm_values",
         "vlm",
-        "vlm.model_check",
-        "vlm.model_folders",
         "vlm.preset_prompts",
     }
     assert report["object_info"]["heavy"] == []

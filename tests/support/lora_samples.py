@@ -17,7 +17,7 @@ from vivace.lora.loader import Lora, load_lora
 from vivace.lora.mapping.architecture import Architecture
 from vivace.lora.mapping.models import qwen_image, z_image
 
-DATA = Path(__file__).parents[1] / "lora" / "data"
+DATA = Path(__file__).parents[1] / "data" / "lora"
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)
 Z_IMAGE = z_image(depth=2, refiners=1, hidden=32, ffn=48, head=8, text=24, latent=16)
 TINY = (QWEN, Z_IMAGE)

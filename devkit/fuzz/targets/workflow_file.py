@@ -20,7 +20,7 @@ from ..refusals import PACK, may_refuse
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 KNOWN = Known(["a/vivace-demo-peft.safetensors", "b.pt"], ["Qwen-VL/small-qwen3_vl"], True)
-_GOLDEN = PACK / "tests" / "migrate" / "golden"
+_GOLDEN = PACK / "tests" / "data" / "golden"
 _WORDS = (
     *RULES, *list(DECLINED)[:3], "nodes", "links", "definitions", "subgraphs", "prompt", "inputs",
     "outputs", "widgets_values", "properties", "proxyWidgets", "class_type", "type", "id", "link",

@@ -17,7 +17,7 @@ from vivace.cli.table import COMMANDS, load
 from vivace.devkit.doubles.demo_models import LORAS, lora_state_dict, save
 from vivace.devkit.rig.layout import ROOT
 
-GOLDEN = ROOT / "tests" / "migrate" / "golden"
+GOLDEN = ROOT / "tests" / "data" / "golden"
 PEFT = LORAS[0].filename
 
 

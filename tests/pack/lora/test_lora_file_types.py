@@ -19,7 +19,7 @@ def test_there_is_no_second_list() -> None:
     listed = re.compile(r"""["']\.(?:ckpt|sft|pth)["']""")
     sources = [
         path
-        for folder in ("cli", "lora", "lora_tools", "migrate", "nodes", "routes", "wrappers")
+        for folder in ("cli", "http_api", "hub", "lora", "migrate", "nodes", "wrappers")
         for path in (ROOT / folder).rglob("*.py")
     ]
     found = {

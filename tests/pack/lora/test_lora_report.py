@@ -15,7 +15,7 @@ from vivace.cli.main import main
 from vivace.lora.examine import inspect
 from vivace.lora.report import markdown
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from vivace.cli.main import main
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 V3 = json.loads((GOLDEN / "NunchakuQwenImageLoraStackV3.json").read_text())
 
 

@@ -16,7 +16,7 @@ from vivace.migrate import Known, migrate_workflow
 
 GOLDEN = [
     json.loads(file.read_text())
-    for file in sorted((Path(__file__).parent / "golden").glob("*.json"))
+    for file in sorted((Path(__file__).parents[2] / "data" / "golden").glob("*.json"))
 ]
 KNOWN = Known(["a/vivace-demo-peft.safetensors", "b.pt"], ["Qwen-VL/small-qwen3_vl"], True)
 LEAVES = (

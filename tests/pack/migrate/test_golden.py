@@ -13,7 +13,7 @@ from vivace.migrate import Known, migrate_workflow
 from vivace.migrate.table import RULES
 from vivace.migrate.targets import TARGETS
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[2] / "data" / "golden"
 FILES = sorted(FOLDER.glob("*.json"))
 FORMATS = ("ui", "prompt")
 

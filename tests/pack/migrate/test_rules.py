@@ -11,7 +11,7 @@ import pytest
 from vivace.migrate import Known, MigrationReport, migrate_workflow
 from vivace.migrate.table import DECLINED, RULES
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 POWER, MANAGER = "Power_Lora_Loader_rgthree", "Lora_Loader_LoraManager"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivace.vlm.text.preset_prompts import NEEDS_OWN_PROMPT, NONE, PRESETS, instruction
+from vivace.vlm.preset_prompts import NEEDS_OWN_PROMPT, NONE, PRESETS, instruction
 
 
 def test_names_in_order() -> None:

@@ -17,7 +17,7 @@ from vivace.devkit.rig.client import ComfyClient, PromptRejectedError
 
 GOLDEN = [
     json.loads(file.read_text())
-    for file in sorted((Path(__file__).parent / "golden").glob("*.json"))
+    for file in sorted((Path(__file__).parents[2] / "data" / "golden").glob("*.json"))
 ]
 
 

@@ -9,7 +9,7 @@ from vivace.devkit.rig.client import ComfyClient
 from vivace.migrate.qwenvl_values import PRESETS as OURS
 from vivace.migrate.table import RULES
 from vivace.migrate.targets import NO_PRESET, TARGETS, Input
-from vivace.vlm.text.preset_prompts import PRESETS
+from vivace.vlm.preset_prompts import PRESETS
 
 
 @pytest.fixture(scope="module")

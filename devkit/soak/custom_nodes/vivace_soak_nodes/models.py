@@ -1,4 +1,4 @@
-"""The small models of the tests, in a server."""
+"""The small models of `devkit/doubles/`, in a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 import nodes
 
-_TINY = Path(__file__).parents[3] / "tests" / "support" / "tiny_models.py"
+_TINY = Path(__file__).parents[3] / "doubles" / "tiny_models.py"
 
 
 def pack_module(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ from support.oracle.tiny import ARCHITECTURES
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
 
-_PAGE = Path(__file__).parents[3] / "docs" / "lora-files.md"
+_PAGE = Path(__file__).parents[4] / "docs" / "lora-files.md"
 _HEADING = "## What is refused"
 
 
