@@ -18,8 +18,9 @@ from statistics import median
 from typing import Any
 
 from ..doubles.demo_models import LORAS, lora_state_dict, save
+from ..rig.machine import environment
 from .files import scratch
-from .harness import Result, Target, Timings, environment, spread
+from .harness import Result, Target, Timings, spread
 
 RESULTS = Path(__file__).parent / "results" / "cli.json"
 BARE = "python -c pass"

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from ..rig.layout import OUT
-from .harness import Result, environment
+from ..rig.machine import environment
+from .harness import Result
 from .models import start_comfy
 from .plot import Panel, draw
 

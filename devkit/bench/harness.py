@@ -1,4 +1,4 @@
-"""Timing by turns, paired ratios, targets, and the description of the machine."""
+"""Timing by turns, paired ratios, and targets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import date
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
-
-from ...lora.files.cache import total_memory
 
 T = TypeVar("T")
 
@@ -116,46 +112,3 @@ class Result:
             return text.rstrip()
         verdict = "hit" if self.hit else "MISS"
         return f"{text} {self.target.bound} {self.target.value:g}: {verdict}"
-
-
-def environment(device: str, comfyui: str) -> dict[str, Any]:
-    """Versions, hardware and date, in words that do not identify the machine."""
-    from importlib.metadata import version
-
-    import safetensors
-
-    gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    return {
-        "date": date.today().isoformat(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "safetensors": safetensors.__version__,
-            "transformers": version("transformers"),
-            "comfyui": comfyui,
-        },
-        "hardware": {
-            "system": platform.system(),
-            "cpu": _cpu(),
-            "cores": _cores(),
-            "torch_threads": torch.get_num_threads(),
-            "ram_gib": round(total_memory() / 2**30, 1),
-            "gpu": gpu,
-        },
-        "device": device,
-    }
-
-
-def _cores() -> int | None:
-    import os
-
-    return os.cpu_count()
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
-    return platform.processor() or platform.machine()

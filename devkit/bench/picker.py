@@ -115,7 +115,9 @@ def summary(times: list[list[float]], column: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m vivace.devkit.bench.picker", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vivace.devkit.bench.picker", description=__doc__
+    )
     parser.add_argument("--browser", default="chromium", help="its program: a name or a path")
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()

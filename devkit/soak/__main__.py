@@ -75,7 +75,7 @@ def _say(sample: Sample, record: Record) -> None:
 
 
 def _circumstances(options: argparse.Namespace) -> dict[str, Any]:
-    from ..bench.harness import environment
+    from ..rig.machine import environment
 
     version = (
         (options.comfyui / "comfyui_version.py").read_text().rpartition("=")[2].strip("\"' \n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,61 +17,18 @@ from ...lora.factors.dora import Dora
 from ...lora.factors.relative import Rotation
 from ...lora.loader import Entry, Lora, load_lora
 from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.tensor_names import UNMATCHED
 from ...lora.stack import LoraStack
 from .applied_loras import AppliedLora, record_loras
 from .branch import KEY, BranchSet
 from .lora_report import report
 from .merge import add_merged
+from .placement import SHOWN, Placement
 from .running_model import BRANCH, MERGE, Mode, RunningModel
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 log = logging.getLogger(__name__)
-
-_SHOWN = 5
-
-
-@dataclass
-class Placement:
-    """How the changes of one file go onto one model."""
-
-    lora: Lora
-    strength: float
-    milliseconds: float
-    """What loading took: reading the file, or finding it in the cache."""
-    merged: list[Entry] = field(default_factory=list)
-    branched: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
-    ranks: int = 0
-    """How many of `branched` become ranks of the model's own low-rank branches."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Modules that this model cannot take, with the reason."""
-
-    @property
-    def count(self) -> int:
-        """Number of modules that are changed."""
-        return len({entry.module for entry in self.merged} | self.branched.keys())
-
-    @property
-    def problems(self) -> list[str]:
-        """Tensors and modules that cannot be applied."""
-        file = self.lora.report
-        return [*file.names(UNMATCHED), *(fault.module for fault in file.faults), *self.skipped]
-
-    def line(self) -> str:
-        """What happens to the model, in one line."""
-        merged = len({entry.module for entry in self.merged} - self.branched.keys())
-        text = f"strength {self.strength:g}: {merged} modules merged"
-        text += f", {len(self.branched) - self.ranks} as a runtime branch"
-        text += f", {self.ranks} as ranks of 4-bit layers" if self.ranks else ""
-        if self.skipped:
-            first = list(self.skipped.items())[:_SHOWN]
-            more = len(self.skipped) - len(first)
-            text += f", {len(self.skipped)} not in this model or refused: "
-            text += "; ".join(f"{module} ({reason})" for module, reason in first)
-            text += f" and {more} more" if more else ""
-        return text
 
 
 def apply_loras(
@@ -183,7 +140,7 @@ def _refuse(placement: Placement, strict: bool) -> None:
         reasons = "; ".join(dict.fromkeys(placement.skipped.values()))
         raise ValueError(f"{name}: none of its modules can be applied to this model ({reasons}).")
     if strict and problems:
-        shown = ", ".join(problems[:_SHOWN])
+        shown = ", ".join(problems[:SHOWN])
         raise ValueError(
             f"{name}: {len(problems)} tensors or modules cannot be applied (first: {shown})."
             " Switch `strict` off to apply the rest."

@@ -10,7 +10,7 @@ from ...lora.report import Report, markdown
 from ...lora.text_encoder import is_for_text_encoder
 
 if TYPE_CHECKING:
-    from .apply import Placement
+    from .placement import Placement
     from .text_encoder import EncoderPlacement
 
 NOTHING = "No LoRA is on."
