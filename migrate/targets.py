@@ -1,6 +1,6 @@
 """The inputs and outputs of our nodes, in the order in which the editor saves them.
 
-`tests/server/migrate/test_targets.py` compares this table with the real schemas and with the editor.
+`tests/server/migrate/test_targets.py` compares this table with the real schemas and the editor.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ TITLES = {
 }
 _HEAD = """# Measurements
 
-Written by `python3 dev.py bench` from the JSON files in `devkit/bench/results/`, which have every figure,
-the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all of it,
-and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
+Written by `python3 dev.py bench` from the JSON files in `devkit/bench/results/`, which have every
+figure, the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all of
+it, and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
 rounds; a ratio is taken within a round, in which all contenders ran by turns on the same machine.
 """
 
@@ -141,4 +141,4 @@ def _browser(results: Mapping[str, Any]) -> Iterator[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"Written: {PAGE.name}.")  # noqa: T201
+    print(f"Written: {PAGE.name}.")

@@ -130,7 +130,7 @@ def _awq(tensors: dict[str, torch.Tensor], name: str, n: int, k: int) -> None:
 
 def _peak(path: Path) -> int:
     command = [sys.executable, "-m", f"{__package__}.checkpoint_load", str(path)]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(finished.stdout)["peak_bytes"]
 
 

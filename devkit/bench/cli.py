@@ -1,4 +1,4 @@
-"""How long the command line takes to answer, beside Python itself: ``python -m vivace.devkit.bench.cli``.
+"""``python -m vivace.devkit.bench.cli``: how long the command line takes, beside Python itself.
 
 Each command is a process of its own, started as the installed script `vivace` starts it. They run
 by turns with ``python -c pass`` of the same Python, and are compared with the one of their round.
@@ -89,7 +89,7 @@ def _children_seconds() -> float:
 def _run(
     command: Sequence[str], home: Path, variables: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(  # noqa: S603 - this Python
+    return subprocess.run(
         command, cwd=home, env=variables, capture_output=True, stdin=subprocess.DEVNULL, check=False
     )
 
@@ -135,7 +135,7 @@ def main() -> None:
     }
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for one in lines:
-        print(one.line())  # noqa: T201
+        print(one.line())
 
 
 if __name__ == "__main__":

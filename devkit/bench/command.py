@@ -67,4 +67,4 @@ class Bench:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         self.picture(report, output.with_suffix(".png"), self.subject, self.panels)
-        print(f"Written: {output.name} and its plot.")  # noqa: T201
+        print(f"Written: {output.name} and its plot.")

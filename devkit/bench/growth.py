@@ -1,4 +1,4 @@
-"""`python -m vivace.devkit.bench.growth`: how time grows with files, stacks, models, images and caches.
+"""`python -m vivace.devkit.bench.growth`: how time grows with files, models, images, caches.
 
 Every round goes through all sizes of a curve, in another order each time, and times every operation
 at each size. The exponent is the slope of a line through the times of a round with both axes
@@ -64,7 +64,7 @@ def _run(device: str, quick: bool) -> Measured:
             curve = maker(folder, device, quick)
             found, detail = measure(curve, 2 if quick else rounds, device)
         for result in found:
-            print(result.line(), flush=True)  # noqa: T201
+            print(result.line(), flush=True)
         results += found
         details.append(detail)
     return results, details

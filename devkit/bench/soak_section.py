@@ -27,7 +27,8 @@ _NAMES = {
 def soak_section(report: Mapping[str, Any], machine: str) -> Iterator[str]:
     """The lines of the section, from `soak.json`."""
     yield "## Soak\n"
-    yield f"`python3 dev.py soak --log devkit/bench/results/soak.json`, {machine}, {report['date']}.\n"
+    command = "python3 dev.py soak --log devkit/bench/results/soak.json"
+    yield f"`{command}`, {machine}, {report['date']}.\n"
     yield _method() + "\n"
     yield f"- {report['prompts']} prompts, seed {report['seed']}: {_counts(report['kinds'])}."
     yield f"- How they ended: {_counts(report['fates'])}."

@@ -1,4 +1,4 @@
-"""`python -m vivace.devkit.bench.startup`: what the pack costs when ComfyUI starts, beside other ways.
+"""`python -m vivace.devkit.bench.startup`: what the pack costs at start-up, beside other ways.
 
 A real ComfyUI on the CPU, a new process each time, with one pack: a pack without nodes; this one;
 the same nodes imported with the pack; and these with everything that they import when they run, as
@@ -159,10 +159,10 @@ def _run(device: str, quick: bool) -> Measured:
         for count in range(QUICK_ROUNDS if quick else ROUNDS):
             run.round(count)
             last = {name: seconds[-1] for name, seconds in run.timings.seconds.items()}
-            print(f"round {count + 1}: {last}", flush=True)  # noqa: T201
+            print(f"round {count + 1}: {last}", flush=True)
     results = run.results()
     for result in results:
-        print(result.line())  # noqa: T201
+        print(result.line())
     return results, run.details()
 
 

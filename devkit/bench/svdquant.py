@@ -1,4 +1,4 @@
-"""`python -m vivace.devkit.bench.svdquant`: LoRAs on Nunchaku's layers, and loading its checkpoints.
+"""`python -m vivace.devkit.bench.svdquant`: LoRAs on Nunchaku's layers, and its checkpoints.
 
 480 SVDQuant and 120 modulation layers with factors of real size, as in Qwen-Image; LoRAs of real
 size in memory, since reading them is measured elsewhere.
@@ -56,7 +56,7 @@ def _run(device: str, quick: bool) -> Measured:
         results += measured[0]
         details.append(measured[1])
     for result in results:
-        print(result.line(), flush=True)  # noqa: T201
+        print(result.line(), flush=True)
     return results, details
 
 

@@ -147,7 +147,7 @@ def _speed(device: str) -> dict[str, Any]:
 
 def _say(results: list[Result]) -> None:
     for result in results:
-        print(result.line(), flush=True)  # noqa: T201
+        print(result.line(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the tensors of one module change, once more: in float64, formula by formula.
 
 It shares no code with the engine: neither how names are taken apart, nor what is done with the
-values. All that is common is the meaning of the formats. Sources as in ``lora/factors/adapters.py``.
+values. All that is common is the meaning of the formats. Sources as in
+``lora/factors/adapters.py``.
 """
 
 from __future__ import annotations

@@ -276,7 +276,9 @@ def test_a_refusal_is_known_by_its_line() -> None:
     for data in (b"{", b"[]", b"{}", b"[1]"):
         assert session.run(data) is None
     assert sorted(session.refusals.values()) == [1, 2]
-    assert all(place.startswith(("HeaderError at lora/files/header.py:",)) for place in session.refusals)
+    assert all(
+        place.startswith(("HeaderError at lora/files/header.py:",)) for place in session.refusals
+    )
 
 
 def test_changed_json_is_mostly_json() -> None:
@@ -328,7 +330,9 @@ def test_the_command_saves_what_it_finds_and_replays_it(
     assert result["target"] == "planted"
     assert len(result["findings"]) == len(saved) >= 1
     assert result["inputs"] > 0
-    assert any(place.startswith("HeaderError at lora/files/header.py") for place in result["refusals"])
+    assert any(
+        place.startswith("HeaderError at lora/files/header.py") for place in result["refusals"]
+    )
     assert str(planted) not in json.dumps(report)
     assert {"date", "seed", "coverage", "seconds"} < result.keys()
     report["results"] += [{"target": "another"}, {**result, "inputs": -1}]
@@ -376,7 +380,9 @@ def test_dev_py_hands_its_options_on_and_lets_a_run_end(monkeypatch: pytest.Monk
     monkeypatch.setattr(commands, "subprocess", SimpleNamespace(Popen=start))
     words = {"targets": ["a"], "seconds": "5", "seed": None, "replay": None, "log": "x.json"}
     assert commands.fuzz(Namespace(**words), []) == 1
-    assert started == [["python", "-m", "vivace.devkit.fuzz", "a", "--seconds", "5", "--log", "x.json"]]
+    assert started == [
+        ["python", "-m", "vivace.devkit.fuzz", "a", "--seconds", "5", "--log", "x.json"]
+    ]
 
 
 def test_guided_runs_count_what_their_process_reports(
