@@ -30,8 +30,8 @@ TITLES = {
 _HEAD = """# Measurements
 
 Written by `python3 dev.py bench` from the JSON files in `devkit/bench/results/`, which have every
-figure, the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all of
-it, and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
+figure, the rounds and the versions: `python3 dev.py bench NAME` measures again, without a name all
+of it, and `--page-only` nothing. Figures are medians, in brackets the least and the greatest of all
 rounds; a ratio is taken within a round, in which all contenders ran by turns on the same machine.
 """
 
