@@ -12,7 +12,7 @@ from .factors.branch import Branch, Term
 from .factors.delta import Delta, LowRank
 from .factors.dora import Dora, Norm
 from .factors.fusion import Placed, fuse
-from .factors.relative import Relative
+from .factors.relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
 from .mapping.architecture import Architecture
 from .stack import LoraStack
@@ -31,6 +31,7 @@ class _Segment:
     factors: LowRank | None
     terms: tuple[Term, ...]
     bias: Tensor | None
+    bias_lift: Tensor | None = None
 
 
 class Composer:
@@ -164,13 +165,15 @@ class Composer:
         low: list[Placed] = []
         terms: list[Term] = []
         bias: Tensor | None = None
+        bias_lift: Tensor | None = None
         for entry, offset in items:
             start, stop = entry.start + offset, entry.stop + offset
+            if entry.parameter == "bias" and isinstance(entry.delta, Scaling):
+                change = entry.delta.change().to(self._device)
+                bias_lift = _added(bias_lift, change, start, shape[0])
+                continue
             if entry.parameter == "bias" and isinstance(entry.delta, Delta):
-                change = entry.delta.matrix().to(self._device)
-                if bias is None:
-                    bias = torch.zeros(shape[0], device=change.device)
-                bias[start:stop] += change
+                bias = _added(bias, entry.delta.matrix().to(self._device), start, shape[0])
                 continue
             delta = self._resolved(target, entry, start, stop)
             limit = None if isinstance(delta, LowRank) else self._expand_rank
@@ -180,7 +183,7 @@ class Composer:
             else:
                 low.append(Placed(factors, start, stop))
         fused = fuse(low, shape[0]).to(self._device, self._dtype) if low else None
-        return _Segment(fused, tuple(terms), bias)
+        return _Segment(fused, tuple(terms), bias, bias_lift)
 
     def _resolved(self, target: str, entry: Entry, start: int, stop: int) -> Delta | Relative:
         if not isinstance(entry.delta, Dora):
@@ -199,6 +202,14 @@ class Composer:
             for lora in stack.loras.values()
         }
         return {name: modules for name, modules in found.items() if modules}
+
+
+def _added(total: Tensor | None, rows: Tensor, start: int, count: int) -> Tensor:
+    """Add a vector to the rows of a larger one behind `start`."""
+    if total is None:
+        total = torch.zeros(count, device=rows.device)
+    total[start : start + len(rows)] += rows
+    return total
 
 
 class _Scales:
@@ -240,12 +251,21 @@ def _scaled(
     scales: Tensor | None,
 ) -> Branch:
     terms: list[Term] = []
-    bias: Tensor | None = None
     for key, segment in present.items():
         if segment.terms:
             terms += [replace(t, delta=t.delta.scaled(strengths[key])) for t in segment.terms]
-        if segment.bias is not None:
-            part = segment.bias * strengths[key]
-            bias = part if bias is None else bias + part
+    bias = _sum((segment.bias, strengths[key]) for key, segment in present.items())
+    bias_lift = _sum((segment.bias_lift, strengths[key]) for key, segment in present.items())
     # Not dataclasses.replace, which takes most of the time of a strength change.
-    return Branch(branch.target, branch.shape, branch.A, branch.B, scales, tuple(terms), bias)
+    return Branch(
+        branch.target, branch.shape, branch.A, branch.B, scales, tuple(terms), bias, bias_lift
+    )
+
+
+def _sum(vectors: Iterable[tuple[Tensor | None, float]]) -> Tensor | None:
+    """Add vectors times strengths; None if there is none."""
+    total: Tensor | None = None
+    for vector, strength in vectors:
+        if vector is not None:
+            total = vector * strength if total is None else total + vector * strength
+    return total

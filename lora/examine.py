@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from .factors.families import TITLES
 from .factors.plan import ModulePlan, Plans, plan_file
 from .factors.stated import contradictions
 from .files.header import TensorInfo
@@ -124,23 +125,9 @@ def settled(entry: KeyEntry, refused: Mapping[str, str], status: str = REFUSED) 
     return entry if reason is None else entry._replace(status=status, reason=reason)
 
 
-_FORMATS = {
-    "bias": "bias",
-    "diff": "diff",
-    "glora": "GLoRA",
-    "ia3": "IA3",
-    "loha": "LoHa",
-    "lokr": "LoKr",
-    "lora": "LoRA",
-    "numbered": "LoRA",
-    "oft": "OFT",
-    "peft_ia3": "IA3",
-}
-
-
 def formats_of(plans: tuple[ModulePlan, ...]) -> tuple[str, ...]:
     """Return the families of adapters, for people, in the order of the alphabet."""
-    return tuple(sorted({("DoRA " if p.dora else "") + _FORMATS[p.family] for p in plans}))
+    return tuple(sorted({("DoRA " if p.dora else "") + TITLES[p.family] for p in plans}))
 
 
 def ranks_of(plans: tuple[ModulePlan, ...]) -> tuple[int, int] | None:

@@ -54,6 +54,11 @@ def weight_of(module: str, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+def bias_of(module: str, known: Architecture) -> Tensor:
+    """A base bias, the same for the same module, whether or not that has one."""
+    return weight_of(f"{module}.bias", known.modules[module].shape[:1])
+
+
 @dataclass
 class _Group:
     """The tensors of a module in one spelling and slot, by role, and whether they are applied."""
@@ -139,7 +144,9 @@ class Found:
         weights = [weight_of(m, known.modules[m].shape)[start:stop] for m, start, stop in rows]
         stated = Stated(self._metadata, self._file.config, bare_stem(group.stem))
         tensors = {role: self._file.tensors[name] for role, name in group.roles.items()}
-        computed = Module(tensors, torch.cat(weights), stated)
+        bias = torch.cat([bias_of(m, known)[start:stop] for m, start, stop in rows])
+        own = bias if target.bias else None
+        computed = Module(tensors, torch.cat(weights), own, stated)
         found: Changes = {}
         for parameter, change in computed.changes().items():
             for block, (path, start, stop) in zip(target.blocks, rows, strict=True):
@@ -177,12 +184,12 @@ def changes_of(lora: Lora) -> Changes:
     found: Changes = {}
     for module, entries in lora.deltas.items():
         shape = lora.architecture.modules[module].shape
-        weight = weight_of(module, shape)
+        weights = {"weight": weight_of(module, shape), "bias": bias_of(module, lora.architecture)}
         for entry in entries:
             size = shape[:1] if entry.parameter == "bias" else shape
             whole = found.setdefault((module, entry.parameter), torch.zeros(size).double())
             rows = slice(entry.start, entry.stop)
-            whole[rows] += _matrix(entry.delta, weight[rows])
+            whole[rows] += _matrix(entry.delta, weights[entry.parameter][rows])
     return found
 
 

@@ -132,11 +132,15 @@ class Module:
     Args:
         tensors: role -> values.
         weight: the base weight of the module, or of those that are fused to it.
+        bias: its base bias, None if it has none.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], weight: Tensor, stated: Stated) -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], weight: Tensor, bias: Tensor | None, stated: Stated
+    ) -> None:
         self._tensors = {role: tensor.double() for role, tensor in tensors.items()}
         self._weight = weight
+        self._own_bias = bias
         self._stated = stated
         self._used: set[str] = set()
 
@@ -152,7 +156,8 @@ class Module:
             if mark in self._tensors:
                 change = self._normalized(formula(self)) if mark in _MAY_BE_DORA else formula(self)
                 found["weight"] = found.get("weight", 0.0) + change
-        if {"diff_b", "up_bias", "down_bias"} & self._tensors.keys():
+        scaled = self._own_bias is not None and self._scales_rows()
+        if scaled or {"diff_b", "up_bias", "down_bias"} & self._tensors.keys():
             found["bias"] = self._bias()
         return found
 
@@ -230,6 +235,9 @@ class Module:
     def peft_ia3(self) -> Tensor:
         return self._weight * (self._matrix("ia3_l") - 1.0)
 
+    def _scales_rows(self) -> bool:
+        return "ia3_l" in self._tensors and self._matrix("ia3_l").shape[1] == 1
+
     def diff(self) -> Tensor:
         return self._get("diff").reshape(self._weight.shape)
 
@@ -274,6 +282,8 @@ class Module:
                 total += self._inner() @ self._get("down_bias") * scale
             if "up_bias" in self._tensors:
                 total += self._get("up_bias") * scale
+        if self._own_bias is not None and self._scales_rows():
+            total += self._own_bias * (self._get("ia3_l").flatten() - 1.0)
         return total + self._get("diff_b") if "diff_b" in self._tensors else total
 
 

@@ -20,7 +20,17 @@ from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from .dora import Dora
 from .families import magnitude_axis
 from .plan import ModulePlan
-from .relative import Glora, Relative, Rotation, Scaling, cayley
+from .relative import (
+    Glora,
+    InputRotation,
+    Relative,
+    Rotation,
+    Scaling,
+    cayley,
+    cayley_exact,
+    cayley_series,
+    skew,
+)
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 Parts = Mapping[str, Tensor]
@@ -154,6 +164,24 @@ def _peft_ia3(plan: ModulePlan, parts: Parts, scale: float) -> Scaling:
     return Scaling((parts["ia3_l"].double() - 1.0).float(), _size(plan))
 
 
+def _peft_ia3_bias(plan: ModulePlan, parts: Parts, scale: float) -> Scaling:
+    lift = (parts["ia3_l"].double() - 1.0).float().flatten()
+    return Scaling(lift, (len(lift),))
+
+
+def _peft_oft(plan: ModulePlan, parts: Parts, scale: float) -> InputRotation:
+    out, inp = plan.target.shape
+    settings = plan.oft
+    assert settings is not None  # noqa: S101 - a plan of this family has them
+    count, size = settings.blocks(tuple(parts["oft_R"].shape), inp)
+    q = skew(parts["oft_R"], size)
+    if settings.terms is None:
+        turns = cayley_exact(-q)
+    else:
+        turns = cayley_series(q, settings.terms, settings.last_is_halved)
+    return InputRotation(turns.float().expand(count, -1, -1), out)
+
+
 def _oft(plan: ModulePlan, parts: Parts, scale: float) -> Rotation:
     blocks = parts["oft_blocks"]
     # LyCORIS keeps the constraint under the name of alpha, in units of the rows.
@@ -183,6 +211,8 @@ _BUILDERS: dict[str, Callable[[ModulePlan, Parts, float], Delta | Relative]] = {
     "glora": _glora,
     "ia3": _ia3,
     "peft_ia3": _peft_ia3,
+    "peft_ia3_bias": _peft_ia3_bias,
+    "peft_oft": _peft_oft,
     "oft": _oft,
 }
 

@@ -27,8 +27,9 @@ class Branch:
 
     A is ``[R, in]``, B ``[out, R]``, both in the composer's dtype; s is ``[R]`` float32 and holds
     strength times alpha/rank. A, B and s are None without low-rank changes. `bias` is ``[out]``
-    float32. For norms and tokens, `terms` hold dense changes of the parameter itself; for these
-    and for embeddings `matrix` is what to add, and `apply` has no meaning.
+    float32, and so is `bias_lift`: the layer's own bias times it is added too. For norms and
+    tokens, `terms` hold dense changes of the parameter itself; for these and for embeddings
+    `matrix` is what to add, and `apply` has no meaning.
     """
 
     target: str
@@ -38,6 +39,7 @@ class Branch:
     s: Tensor | None = None
     terms: tuple[Term, ...] = ()
     bias: Tensor | None = None
+    bias_lift: Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -47,15 +49,17 @@ class Branch:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors held."""
-        own = sum(
-            tensor.nbytes for tensor in (self.A, self.B, self.s, self.bias) if tensor is not None
-        )
+        tensors = (self.A, self.B, self.s, self.bias, self.bias_lift)
+        own = sum(tensor.nbytes for tensor in tensors if tensor is not None)
         return own + sum(term.delta.nbytes for term in self.terms)
 
-    def apply(self, x: Tensor, linear: Apply | None = None) -> Tensor:
+    def apply(
+        self, x: Tensor, linear: Apply | None = None, own_bias: Tensor | None = None
+    ) -> Tensor:
         """Return what to add to the module's output for input ``x [..., in]``.
 
-        `linear` computes ``x @ W.T`` and is needed for changes that depend on the weight (DoRA).
+        `linear` computes ``x @ W.T`` and is needed for changes that depend on the weight (DoRA);
+        `own_bias` is the layer's ``[out]``, needed where that is changed by a factor.
 
         Raises:
             ValueError: a change depends on the weight, and there is no `linear`.
@@ -74,6 +78,10 @@ class Branch:
             else:
                 base = _rows_of(linear, rows)
                 result[..., rows] += term.delta.apply(x, base)
+        if self.bias_lift is not None:
+            if own_bias is None:
+                raise ValueError(f"{self.target}: a change needs the bias of the layer")
+            result = result + own_bias.to(x) * self.bias_lift.to(x.dtype)
         return result if self.bias is None else result + self.bias.to(x.dtype)
 
     def matrix(self, weight: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:

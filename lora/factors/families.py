@@ -170,15 +170,16 @@ def _ia3(shapes: Shapes, target: Target) -> None:
 def _peft_ia3(shapes: Shapes, target: Target) -> None:
     out, inp = target.shape
     if shapes["ia3_l"] == (out, 1):
-        if target.bias:
-            raise Unusable(
-                "is IA3 of peft, which scales the bias of this layer too; merge it with peft and"
-                " extract a LoRA from the result ('vivace lora extract')"
-            )
-    elif shapes["ia3_l"] != (1, inp):
+        return
+    if shapes["ia3_l"] != (1, inp):
         raise Unusable(f"ia3_l has shape {list(shapes['ia3_l'])} on a {out}x{inp} weight")
     if len(target.blocks) > 1 and target.blocks[0].module != target.module:
         raise Unusable("IA3 of fused projections cannot be split")
+
+
+def _peft_oft(shapes: Shapes, target: Target) -> None:
+    if len(shapes["oft_R"]) != 2:  # how it is cut is for the configuration to say
+        raise Unusable(f"oft_R has shape {list(shapes['oft_R'])} instead of two dimensions")
 
 
 def _oft(shapes: Shapes, target: Target) -> None:
@@ -242,5 +243,22 @@ FAMILIES = (
     Family("oft", frozenset({"oft_blocks"}), frozenset({"alpha", "rescale"}), _oft, scaled=False),
     Family("ia3", frozenset({"on_input"}), frozenset({"weight"}), _ia3, scaled=False),
     Family("peft_ia3", frozenset({"ia3_l"}), frozenset(), _peft_ia3, scaled=False),
+    Family("peft_oft", frozenset({"oft_R"}), frozenset(), _peft_oft, scaled=False),
     Family("diff", frozenset({"diff"}), frozenset(), _diff, scaled=False, linear=False),
 )
+
+# What people call them; a change of the bias is planned as a family of its own.
+TITLES = {
+    "bias": "bias",
+    "diff": "diff",
+    "glora": "GLoRA",
+    "ia3": "IA3",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "lora": "LoRA",
+    "numbered": "LoRA",
+    "oft": "OFT",
+    "peft_ia3": "IA3",
+    "peft_ia3_bias": "IA3",
+    "peft_oft": "OFT",
+}

@@ -6,7 +6,7 @@ Every tensor of a module takes part in a family's formula, or the module is refu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from ..errors import Unusable
@@ -15,9 +15,19 @@ from ..mapping.adapter_config import NONE, AdapterConfig
 from ..mapping.architecture import Target
 from ..mapping.methods import method_of, refusal_of
 from ..mapping.module_names import bare_stem
+from ..mapping.peft_oft import OftSettings
 from ..mapping.suffixes import SCALE_OF
 from ..mapping.tensor_names import Group, KeyMap
-from .families import ALPHA, DORA, FAMILIES, Family, flat_shape, magnitude_axis, require_shape
+from .families import (
+    ALPHA,
+    DORA,
+    FAMILIES,
+    TITLES,
+    Family,
+    flat_shape,
+    magnitude_axis,
+    require_shape,
+)
 
 Infos = Mapping[str, TensorInfo]
 _BIAS = frozenset({"diff_b", "up_bias", "down_bias"})
@@ -37,7 +47,7 @@ class ModulePlan:
     """One adapter to build.
 
     `keys` maps roles to tensor names; `rank` is that of the factors; `scale` is what is known
-    without a tensor, None where alpha or the like is one of the tensors.
+    without a tensor, None where alpha or the like is one of the tensors; `oft` is for peft's OFT.
     """
 
     target: Target
@@ -46,11 +56,12 @@ class ModulePlan:
     keys: Mapping[str, str]
     rank: int | None = None
     scale: float | None = 1.0
+    oft: OftSettings | None = None
 
     @property
     def parameter(self) -> str:
         """The parameter that the adapter changes, ``"weight"`` or ``"bias"``."""
-        return "bias" if self.family == "bias" else "weight"
+        return "bias" if self.family in ("bias", "peft_ia3_bias") else "weight"
 
     @property
     def dora(self) -> bool:
@@ -157,11 +168,15 @@ def _plan_group(group: Group, infos: Infos, config: AdapterConfig) -> list[Modul
     found = [family for family in FAMILIES if family.marks & roles.keys()]
     names = [family.name for family in found if family.name != "diff"]
     if len(names) > 1:
-        raise Unusable(f"holds {' and '.join(names)} at once, so alpha is ambiguous")
+        titles = " and ".join(TITLES[name] for name in names)
+        raise Unusable(f"holds tensors of {titles} at once")
     for family in found:
         keys = {role: key for role, key in roles.items() if family.takes(role)}
         used |= keys.keys()
-        plans.append(_plan_family(family, group, keys, infos, config))
+        plan = _plan_family(family, group, keys, infos, config)
+        plans.append(plan)
+        if family.name == "peft_ia3" and target.bias and _scales_rows(infos[keys["ia3_l"]].shape):
+            plans.append(replace(plan, family="peft_ia3_bias"))
     bias = {role: roles[role] for role in _BIAS & roles.keys()}
     if bias:
         plans.append(_plan_bias(target, group.stem, bias, plans, infos))
@@ -234,8 +249,17 @@ def _plan_family(
         magnitude_axis(role, infos[keys[role]].shape, target)
     if family.name == "lokr" and rank is None:  # alpha is a placeholder then, often 1e10
         keys.pop("alpha", None)
+    if family.name == "peft_oft":
+        settings = config.rotation()
+        settings.blocks(shapes["oft_R"], target.shape[1])
+        return ModulePlan(target, group.stem, family.name, keys, oft=settings)
     scale = _scale(group.stem, keys, rank, config) if family.scaled else 1.0
     return ModulePlan(target, group.stem, family.name, keys, rank, scale)
+
+
+def _scales_rows(shape: tuple[int, ...]) -> bool:
+    """Whether peft's IA3 multiplies what a layer puts out, its bias included."""
+    return flat_shape(shape)[1:] == (1,)
 
 
 def _scale(

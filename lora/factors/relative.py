@@ -2,7 +2,7 @@
 
 Each can be multiplied out, given the weight, or run beside the layer, given its product without
 bias. Strength s means ``W + s * (W' - W)``. Source of the formulas: LyCORIS 4.1
-(``lycoris/modules/{diag_oft,boft,glora,ia3}.py``) and peft 0.21 (``tuners/ia3/layer.py``).
+(``lycoris/modules/{diag_oft,boft,glora,ia3}.py``) and peft 0.21 (``tuners/{ia3,oft}/layer.py``).
 """
 
 from __future__ import annotations
@@ -81,15 +81,20 @@ class Relative(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Scaling(Relative):
-    """IA3: ``W' = W * (1 + lift)``, `lift` being ``[out, 1]`` or ``[1, in]``."""
+    """IA3: ``W' = W * (1 + lift)``, `lift` being ``[out, 1]`` or ``[1, in]``; for a bias both are
+    ``[out]``."""
 
     lift: Tensor
-    size: tuple[int, int]
+    size: tuple[int, ...]
     strength: float = 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.size
+
+    def change(self) -> Tensor:
+        """Return strength times `lift`, float32."""
+        return self.lift.float() * self.strength
 
     def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         return weight.to(dtype) * self.lift.to(weight.device, dtype) * self.strength
@@ -99,8 +104,9 @@ class Scaling(Relative):
         return linear(x * lift) if self.lift.shape[0] == 1 else linear(x) * lift
 
     def rows(self, start: int, stop: int) -> Scaling:
-        lift = self.lift if self.lift.shape[0] == 1 else self.lift[start:stop]
-        return replace(self, lift=lift, size=(stop - start, self.size[1]))
+        by_input = self.lift.dim() == 2 and self.lift.shape[0] == 1
+        lift = self.lift if by_input else self.lift[start:stop]
+        return replace(self, lift=lift, size=(stop - start, *self.size[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +193,62 @@ class Rotation(Relative):
         return self
 
 
+@dataclass(frozen=True, eq=False)
+class InputRotation(Relative):
+    """OFT of peft: ``W' = W R.T``, R block-diagonal.
+
+    Attributes:
+        turns: ``R_i - I`` of each block of inputs, ``[blocks, size, size]``.
+        outputs: rows of the weight.
+    """
+
+    turns: Tensor
+    outputs: int
+    strength: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.outputs, self.turns.shape[0] * self.turns.shape[1]
+
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self._turned(weight.to(dtype), "nij,...nj->...ni")
+
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        return linear(self._turned(x, "nij,...ni->...nj"))
+
+    def _turned(self, x: Tensor, product: str) -> Tensor:
+        turns = self.turns.to(x.device, x.dtype)
+        blocks = x.unflatten(-1, turns.shape[:2])
+        return torch.einsum(product, turns, blocks).flatten(-2) * self.strength
+
+    def rows(self, start: int, stop: int) -> InputRotation:
+        return replace(self, outputs=stop - start)
+
+
+def skew(vectors: Tensor, size: int) -> Tensor:
+    """Return ``[blocks, size, size]`` skew-symmetric matrices, in float64, of their upper triangles
+    ``[blocks, size * (size - 1) / 2]``, row by row."""
+    rows, columns = torch.triu_indices(size, size, 1, device=vectors.device)
+    upper = vectors.new_zeros(len(vectors), size, size, dtype=torch.float64)
+    upper[:, rows, columns] = vectors.double()
+    return upper - upper.mT
+
+
+def cayley_series(q: Tensor, terms: int, last_is_halved: bool) -> Tensor:
+    """Return peft's ``R - I``, the beginning of ``2 (Q + Q**2 + ...)``.
+
+    Since 0.18 the last power counts once only, and there are at least three powers from three
+    terms on (``tuners/oft/layer.py``, ``_cayley_batch``).
+    """
+    highest = max(terms, 4) - 1 if last_is_halved and terms > 2 else terms - 1
+    power, total = q, torch.zeros_like(q)
+    for exponent in range(1, highest + 1):
+        power = q if exponent == 1 else power @ q
+        once = last_is_halved and exponent == highest > 2
+        total = total + (power if once else 2 * power)
+    return total
+
+
 def cayley(blocks: Tensor, constraint: float = 0.0) -> Tensor:
     """Return ``R - I`` of ``R = (I + Q)(I - Q)^-1``, with ``Q = blocks - blocks.mT``, in float64.
 
@@ -197,6 +259,11 @@ def cayley(blocks: Tensor, constraint: float = 0.0) -> Tensor:
         norm = q.norm() + 1e-8
         if norm > constraint:
             q = q * (constraint / norm)
+    return cayley_exact(q)
+
+
+def cayley_exact(q: Tensor) -> Tensor:
+    """Return ``R - I`` of ``R = (I + Q)(I - Q)^-1`` for a skew-symmetric Q."""
     identity = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
     # R - I = 2 Q (I - Q)^-1, which loses nothing where Q is small.
     return 2 * torch.linalg.solve(identity - q, q, left=False)

@@ -17,11 +17,14 @@ from typing import Any
 
 from ..errors import Unusable
 from ..files.file_types import is_lora_file
+from .methods import OFT_WITHOUT_SETTINGS
 from .name_patterns import NamePatterns, PatternError
+from .peft_oft import OftSettings, read_settings
 
 NAME = "adapter_config.json"
 _MAX_BYTES = 4 * 2**20
 _LARGEST = 2.0**127  # what float32 holds
+_RANKS = {"ADALORA": "init_r"}
 _METHODS = frozenset({"LORA", "ADALORA", "LOHA", "LOKR", "IA3", "OFT"})
 # Initializations that change the base weight, so that W + BA is not what was trained.
 _CHANGES_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
@@ -51,6 +54,7 @@ class AdapterConfig:
         refusal: why nothing of the file can be computed.
         notes: what people should know about it.
         base_models: the class and the name of the model that was trained, as far as stated.
+        oft: how peft's OFT rotates, or why that is not known.
     """
 
     source: str = ""
@@ -65,6 +69,7 @@ class AdapterConfig:
     refusal: str | None = None
     notes: tuple[str, ...] = ()
     base_models: tuple[str, ...] = ()
+    oft: OftSettings | str = OFT_WITHOUT_SETTINGS
 
     def check_rank(self, name: str, rank: int) -> None:
         """Compare the rank of a module's factors with the stated one.
@@ -122,6 +127,16 @@ class AdapterConfig:
                 f" {NAME}; put that beside the file"
             )
         return (self.alpha if self.alpha > 0 else self.rank) / (self.rank + 1e-5)
+
+    def rotation(self) -> OftSettings:
+        """Return how peft's OFT rotates.
+
+        Raises:
+            Unusable: it is not known.
+        """
+        if isinstance(self.oft, str):
+            raise Unusable(self.oft)
+        return self.oft
 
     def _rank_of(self, name: str) -> float | None:
         stated = self.ranks.get(name)
@@ -213,7 +228,8 @@ def _interpreted(fields: Mapping[str, Any], source: str) -> AdapterConfig:
         if fields.get(name):
             refusal = f"{source} has {name}: {why}"
     alpha = _number(fields, "lora_alpha" if "lora_alpha" in fields else "alpha")
-    rank = _number(fields, "init_r" if method == "ADALORA" else "r")
+    # In OFT, r is the number of blocks, or 0 where their size is given.
+    rank = None if method == "OFT" else _number(fields, _RANKS.get(method or "", "r"))
     adaptive = method == "ADALORA"  # its rank_pattern tells which directions were kept
     return AdapterConfig(
         source=source,
@@ -227,6 +243,7 @@ def _interpreted(fields: Mapping[str, Any], source: str) -> AdapterConfig:
         refusal=refusal,
         notes=tuple(_notes(fields, source)),
         base_models=_base_models(fields),
+        oft=read_settings(fields) if method == "OFT" else OFT_WITHOUT_SETTINGS,
     )
 
 

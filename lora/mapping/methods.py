@@ -12,7 +12,6 @@ _REASONS = {
     "lokr_t1": _TUCKER.format("LoKr"),
     "lokr_t2": _TUCKER.format("LoKr"),
     "glora_bm": _TUCKER.format("GLoRA"),
-    "oft_R": "is OFT whose rotation depends on settings that are not in the file" + _MERGE,
     "oft_r": "is OFT of an older peft, which later ones read otherwise" + _MERGE,
     "scaled_oft": "is OFT whose rotation depends on settings that are not in the file" + _MERGE,
     "oft_diag": "is OFT of another writer than LyCORIS, whose rotation is not known" + _MERGE,
@@ -69,6 +68,9 @@ _MLX = (
     "has MLX's transposed lora_a and lora_b, whose scale is not in the file; export it from there"
     " with lora_A and lora_B"
 )
+
+
+OFT_WITHOUT_SETTINGS = _REASONS["scaled_oft"]
 
 
 def refusal_of(role: str) -> str | None:

@@ -154,6 +154,14 @@ def bare_stem(stem: str) -> str:
     return ".".join([part for part in parts if part not in _INNER]) or ".".join(parts)
 
 
+def without_wrappers(stem: str) -> str:
+    """Return a stem without what training leaves inside of names; its leading components stay."""
+    parts = stem.split(".")
+    if _INNER.isdisjoint(parts):
+        return stem
+    return ".".join([part for part in parts if part not in _INNER]) or stem
+
+
 def _leading(parts: list[str]) -> int:
     """How many components wrap the model; the last one counts for a name always."""
     around = (i for i, part in enumerate(parts) if part not in _LEADING and part not in _INNER)
@@ -186,9 +194,10 @@ def _without_flat_leading(stem: str, table: dict[str, Owners]) -> Owners | None:
 def find_inside(name: str, table: dict[str, Owners]) -> tuple[str, Owners] | None:
     """Find the longest beginning of a tensor name, up to a dot, that names a module.
 
-    For names whose suffix is unknown: whatever follows a module belongs to it.
+    For names whose suffix is unknown: whatever follows a module belongs to it. Wrappers are left
+    out of what is returned.
     """
-    parts = name.split(".")
+    parts = without_wrappers(name).split(".")
     first = _leading(parts)
     for count in range(min(len(parts), first + _DEEPEST), first, -1):
         stem = ".".join(parts[:count])

@@ -72,7 +72,7 @@ ROLES: dict[str, str] = {
     "reshape_weight": "reshape_weight",
 }
 
-# The last component of every name of two or three components, which is looked for first.
+# The last component of every name of several components, which is looked for first.
 _LASTS = frozenset(name.rpartition(".")[2] for name in ROLES if "." in name)
 # Names after which PEFT inserts that of the adapter: ``.lora_A.<slot>.weight``.
 _SLOTTED = frozenset(name.partition(".")[0] for name in ROLES) - {"weight", "bias", "lora"}
@@ -123,13 +123,17 @@ def split_suffix(key: str) -> Suffix | None:
 
 
 def _split_long(key: str, dot2: int, middle: str, last: str) -> Suffix | None:
-    """Split off a suffix of three components, or of two around a slot."""
+    """Split off a suffix of three or four components, or of two around a slot."""
     dot3 = key.rfind(".", 0, dot2)
     head = key[dot3 + 1 : dot2]
     if dot3 >= 0:
         longer = ROLES.get(key[dot3 + 1 :])
         if longer is not None:
             return Suffix(key[:dot3], longer)
+        if last == "scale":  # .lora.down.weight.scale
+            dot4 = key.rfind(".", 0, dot3)
+            if dot4 >= 0 and (longest := ROLES.get(key[dot4 + 1 :])) is not None:
+                return Suffix(key[:dot4], longest)
         if head in _SLOTTED:  # .lora_A.<slot>.weight
             between = ROLES.get(f"{head}.{last}")
             if between is not None and middle not in _WRAPPERS:

@@ -9,7 +9,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .architecture import Architecture, Target
-from .module_names import Owners, find, find_inside, ignored_stem, spellings
+from .methods import method_of
+from .module_names import (
+    Owners,
+    bare_stem,
+    find,
+    find_inside,
+    ignored_stem,
+    spellings,
+    without_wrappers,
+)
 from .suffixes import Suffix, public_role, split_suffix
 
 MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"
@@ -128,6 +137,7 @@ def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...])
             unsplit.append(key)
         else:
             split.setdefault(suffix.stem, []).append(Claim(key, suffix))
+    _join_wrapped(split)
     found: dict[str, tuple[Owners, list[Claim]]] = {}
     for name, claims in split.items():
         owners = find(name, table)
@@ -149,14 +159,30 @@ def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...])
     return Names(stems, foreign, tuple(strange))
 
 
+def _join_wrapped(split: dict[str, list[Claim]]) -> None:
+    """Bring together what a wrapper separates: ``x._orig_mod.lora_A.weight`` and ``x.alpha``.
+
+    Stems that have a role in common stay apart: they are several versions of one module.
+    """
+    wrapped = [(name, bare) for name in split if (bare := without_wrappers(name)) != name]
+    for name, bare in wrapped:
+        others = split.get(bare, [])
+        roles = {claim.suffix.role for claim in others}
+        if roles.isdisjoint(claim.suffix.role for claim in split[name]):
+            split[bare] = others + split.pop(name)
+
+
 def _record_foreign(key: str, foreign: dict[str, KeyEntry], strange: dict[str, None]) -> None:
     suffix = split_suffix(key)
     stem = key if suffix is None else suffix.stem
     reason = ignored_stem(key)
     if reason is None:
         strange[stem] = None
+    bare = bare_stem(key)
+    method = method_of(bare) if "." not in bare else None
     status = UNMATCHED if reason is None else IGNORED
-    foreign[key] = KeyEntry(key, None, None, "other", status, reason or _NO_MODULE)
+    why = reason or method or _NO_MODULE
+    foreign[key] = KeyEntry(key, None, None, "other", status, why)
 
 
 def _most_names(names: Names, architectures: tuple[Architecture, ...]) -> Architecture | None:

@@ -117,6 +117,8 @@ def dense(unit: Unit, dtype: torch.dtype) -> Tensor:
 def bias(unit: Unit) -> Tensor | None:
     """The change of the bias ``[out]``: in its own type if nothing was computed, else float32."""
     deltas = [piece.delta for piece in unit.bias if isinstance(piece.delta, Dense)]
+    if len(deltas) < len(unit.bias):
+        raise Unusable(f"{unit.name}: IA3 of a bias is known only with that bias")
     if not deltas:
         return None
     if len(deltas) == 1 and deltas[0].scale == 1.0 and deltas[0].shape == unit.shape[:1]:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ...lora.factors.dora import Dora
-from ...lora.factors.relative import Rotation
+from ...lora.factors.relative import InputRotation, Rotation
 from ...lora.loader import Entry, Lora, load_lora
 from ...lora.mapping.architecture import Architecture
 from ...lora.stack import LoraStack
@@ -116,7 +116,7 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
     for path, entries in lora.deltas.items():
         needs_weight = any(isinstance(entry.delta, Dora) for entry in entries)
         way = running.way(path, mode, needs_weight)
-        if any(isinstance(entry.delta, Rotation) for entry in entries):
+        if any(isinstance(entry.delta, (InputRotation, Rotation)) for entry in entries):
             way = running.rotation_way(path, way)
         if way == MERGE and _adds_a_bias(architecture, entries):
             way = BRANCH

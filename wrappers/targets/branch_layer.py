@@ -58,6 +58,7 @@ class BranchLayer:
     def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
         branch = self.branch
         a, b, s = branch.A, branch.B, branch.s
+        # A factor of the bias comes with a term, that of the weight.
         if branch.terms or a is None or b is None or s is None or a.device != x.device:
             return self._add_any(x, y, module)
         inner = torch.nn.functional.linear(x, a.to(x.dtype)) * s.to(x.dtype)
@@ -75,7 +76,8 @@ class BranchLayer:
             bias = self.bias(module)
             return product if bias is None else product - bias.to(product)
 
-        return y + branch.apply(x, linear).to(y.dtype)
+        own_bias = None if branch.bias_lift is None else self.bias(module)
+        return y + branch.apply(x, linear, own_bias).to(y.dtype)
 
     def bias(self, module: Any) -> torch.Tensor | None:
         """The module's bias in the order of the branch's rows."""
@@ -113,7 +115,7 @@ def _planar(rows: torch.Tensor) -> torch.Tensor:
 
 def device_of(branch: Branch) -> torch.device:
     """The device of a branch's tensors."""
-    for tensor in (branch.A, branch.bias):
+    for tensor in (branch.A, branch.bias, branch.bias_lift):
         if tensor is not None:
             return tensor.device
     return branch.terms[0].delta.device
@@ -128,6 +130,7 @@ def moved(branch: Branch, device: torch.device) -> Branch:
             ("B", branch.B),
             ("s", branch.s),
             ("bias", branch.bias),
+            ("bias_lift", branch.bias_lift),
         )
     }
     terms = tuple(replace(term, delta=term.delta.to(device)) for term in branch.terms)

@@ -73,7 +73,7 @@ def share_out(
     if fits and not (beside and only_ranks):
         return Share(ranks, beside)
     most = (room if room is not None else min(branch.shape)) // RANK_STEP * RANK_STEP
-    lost = bool(only_ranks and branch.bias is not None)
+    lost = only_ranks and (branch.bias is not None or branch.bias_lift is not None)
     if branch.terms and only_ranks:
         matrix = branch.matrix(weights(target.path).cpu() if dora else None)
         factors, error = _approximated(matrix.to(device), most)
@@ -127,9 +127,11 @@ def _rest(branch: Branch, start: int, stop: int, path: str) -> Branch | None:
     bias = None if branch.bias is None else branch.bias[start:stop]
     if bias is not None and not bool(bias.any()):
         bias = None
-    if not terms and bias is None:
+    lift = None if branch.bias_lift is None else branch.bias_lift[start:stop]
+    if not terms and bias is None and lift is None:
         return None
-    return Branch(path, (stop - start, *branch.shape[1:]), terms=terms, bias=bias)
+    shape = (stop - start, *branch.shape[1:])
+    return Branch(path, shape, terms=terms, bias=bias, bias_lift=lift)
 
 
 def _shortened(branch: Branch, rank: int, device: torch.device) -> tuple[LowRank, float]:

@@ -18,8 +18,10 @@ from torch import Tensor
 from ....lora.compose import Composer
 from ....lora.errors import LoraFileError, LoraFormatError, LoraModelError
 from ....lora.examine import inspect
+from ....lora.factors.branch import Branch
 from ....lora.files.cache import ByteLru
 from ....lora.loader import Lora, load_lora
+from ....lora.mapping.architecture import Architecture
 from ....lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED
 from ....lora.report import Report
 from ....lora.stack import LoraStack
@@ -29,6 +31,7 @@ from ..lora_found import (
     LARGE,
     Found,
     Piece,
+    bias_of,
     changes_of,
     pieces,
     require_close,
@@ -144,11 +147,16 @@ def _composed(found: Found) -> None:
     assert branches.keys() == lora.deltas.keys()
     for (module, parameter), change in found.actual.items():
         base, branch = weight(module), branches[module]
-        added = branch.matrix(base) if parameter == "weight" else branch.bias
-        assert added is not None
+        added = branch.matrix(base) if parameter == "weight" else _added_bias(branch, module, known)
         size = change.abs().max() + 1e-3 * base.abs().max()
         if size < LARGE:
             assert (added - change).abs().max() <= _ROUNDED * size, module
+
+
+def _added_bias(branch: Branch, module: str, known: Architecture) -> Tensor:
+    own = bias_of(module, known).float()
+    total = torch.zeros_like(own) if branch.bias is None else branch.bias
+    return total if branch.bias_lift is None else total + own * branch.bias_lift
 
 
 def _alone(found: Found, description: Any, chance: random.Random) -> None:

@@ -10,6 +10,7 @@ import torch
 from support.lora_samples import FAMILIES, TINY, close, load, lora, named, random, total, write
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
+from vivace.lora.factors.relative import Relative
 from vivace.lora.loader import Lora
 from vivace.lora.report import markdown
 
@@ -318,3 +319,46 @@ def test_biases_of_both_projections(tmp_path: Path) -> None:
     found = with_good(tensors, tmp_path)
     exact = (PLAIN.tensors["lora_up.weight"].double() @ down.double() + up.double()) * 3.0 / 4
     assert close(total(found, STEM, (32,), "bias"), exact)
+
+
+def test_oft_of_an_older_peft_is_read_by_its_own_series(tmp_path: Path) -> None:
+    """Before 0.18 the last power of the series counted in full (peft 0.17, ``_cayley_batch``)."""
+    upper = random(8, 6) * 0.3
+    config = {"peft_type": "OFT", "oft_block_size": 4, "r": 0, "use_cayley_neumann": True}
+    header = {"lora_adapter_metadata": json.dumps({**config, "num_cayley_neumann_terms": 4})}
+    tensors = {f"{STEM}.oft_R.weight": upper}
+    found = load(write(tmp_path / "a.safetensors", tensors, header))
+    (entry,) = found.deltas[STEM]
+    q = torch.zeros(8, 4, 4, dtype=torch.float64)
+    for at, (i, j) in enumerate([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]):
+        q[:, i, j], q[:, j, i] = upper[:, at].double(), -upper[:, at].double()
+    turns = torch.eye(4) + 2 * (q + q @ q + q @ q @ q)
+    weight = torch.randn(32, 32, dtype=torch.float64)
+    expected = weight @ torch.block_diag(*turns).T - weight
+    assert isinstance(entry.delta, Relative)
+    torch.testing.assert_close(
+        entry.delta.matrix(weight, torch.float64), expected, rtol=0, atol=1e-6
+    )
+
+
+def test_oft_that_does_not_cover_the_inputs_is_refused(tmp_path: Path) -> None:
+    config = {"peft_type": "OFT", "oft_block_size": 4, "use_cayley_neumann": False}
+    for shape in ((7, 6), (8, 5), (1, 6), (6,), (8, 0)):
+        tensors = {f"{STEM}.oft_R.weight": random(*shape)}
+        found = with_good(tensors, tmp_path, config)
+        assert set(found.deltas) == {GOOD}
+        assert any("oft_R has shape" in fault.reason for fault in found.report.faults)
+
+
+def test_a_wrapper_before_some_tensors_of_a_module_only(tmp_path: Path) -> None:
+    """The module has one alpha, whichever side of the wrapper it stands on."""
+    plain = named(STEM, PLAIN)
+    alpha = f"{STEM}.alpha"
+    moved = {
+        name if name == alpha else name.replace(STEM, f"{STEM}._orig_mod"): tensor
+        for name, tensor in plain.items()
+    }
+    assert alpha in moved
+    inside = load(write(tmp_path / "a.safetensors", moved))
+    wanted = total(load(write(tmp_path / "b.safetensors", plain)), STEM, (32, 32))
+    assert close(total(inside, STEM, (32, 32)), wanted)

@@ -46,6 +46,27 @@ def lycoris_file(folder: Path, kind: str, weight: torch.Tensor) -> tuple[Path, t
     return path, merged
 
 
+def peft_file(folder: Path, kind: str, layer: torch.nn.Linear) -> tuple[Path, torch.nn.Linear]:
+    """A file as peft saves it, and the layer with what it makes of `layer` merged in."""
+    peft = pytest.importorskip("peft", reason="an oracle of the newest ComfyUI only")
+    configs = {
+        "oft": peft.OFTConfig(oft_block_size=8, target_modules=[MODULE]),
+        "ia3": peft.IA3Config(target_modules=[MODULE], feedforward_modules=[]),
+    }
+    names = MODULE.split(".")
+    root: torch.nn.Module = torch.nn.Linear(D, D)
+    root.load_state_dict(layer.state_dict())
+    for name in reversed(names):
+        root = torch.nn.ModuleDict({name: root})
+    with torch.inference_mode(False), torch.no_grad():
+        adapter = peft.get_peft_model(root, configs[kind])
+        for index, parameter in enumerate(p for p in adapter.parameters() if p.requires_grad):
+            parameter.add_(random(*parameter.shape, seed=index) * (3.0 if kind == "ia3" else 0.4))
+        adapter.save_pretrained(str(folder))
+        merged = adapter.merge_and_unload().get_submodule(MODULE)
+    return folder / "adapter_model.safetensors", merged
+
+
 KINDS = ["oft", "boft", "glora", "ia3", "ia3 of inputs"]
 
 
@@ -62,6 +83,26 @@ def test_it_changes_the_weight_as_lycoris_does(kind: str, mode: str, tmp_path: P
         wanted = reference(tiny.qwen_image, "fp32", [({MODULE: change}, strength)])
         assert relative_error(base, wanted) > 1e-3
         assert relative_error(got, wanted) < 2e-5
+    assert torch.equal(tiny.sample(model), base)
+
+
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+@pytest.mark.parametrize("kind", ["oft", "ia3"])
+def test_it_changes_weight_and_bias_as_peft_does(kind: str, mode: str, tmp_path: Path) -> None:
+    model = tiny.qwen_image()
+    layer = model.model.diffusion_model.get_submodule(MODULE)
+    assert layer.bias is not None
+    path, merged = peft_file(tmp_path, kind, layer)
+    base = tiny.sample(model)
+    wanted = tiny.qwen_image()
+    changed = wanted.model.diffusion_model.get_submodule(MODULE)
+    weight, bias = changed.weight.data.clone(), changed.bias.data.clone()
+    for strength in (1.0, 0.5):
+        changed.weight.data = weight + strength * (merged.weight.data - weight)
+        changed.bias.data = bias + strength * (merged.bias.data - bias)
+        got = tiny.sample(apply(model, (path, strength), mode=mode))
+        assert relative_error(base, tiny.sample(wanted)) > 1e-3
+        assert relative_error(got, tiny.sample(wanted)) < 2e-5
     assert torch.equal(tiny.sample(model), base)
 
 

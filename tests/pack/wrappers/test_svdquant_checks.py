@@ -227,7 +227,8 @@ def test_11_modulation_rows_are_interleaved(tmp_path: Path) -> None:
 
 
 def test_13_unmatched_names_are_counted_and_shown(tmp_path: Path) -> None:
-    path, _ = lora_file(tmp_path / "one.safetensors", Q)
+    ours = {**Q, "transformer_blocks.0.img_mod.1": (6 * D, D)}  # in no other model
+    path, _ = lora_file(tmp_path / "one.safetensors", ours)
     tensors = load_file(path)
     tensors["diffusion_model.transformer_blocks.0.attn.nonsense.lora_A.weight"] = torch.zeros(4, D)
     tensors["diffusion_model.transformer_blocks.0.attn.nonsense.lora_B.weight"] = torch.zeros(D, 4)

@@ -144,7 +144,7 @@ def matrix_of(entry: Entry, model: Tiny) -> Tensor:
     delta = entry.delta
     if isinstance(delta, Delta):
         return delta.matrix(torch.float64)
-    name = model.architecture.modules[entry.module].parameter_name()
+    name = model.architecture.modules[entry.module].parameter_name(entry.parameter)
     weight = model.weights[name][entry.start : entry.stop]
     relative = delta.resolve(weight) if isinstance(delta, Dora) else delta
     return relative.matrix(weight, torch.float64)

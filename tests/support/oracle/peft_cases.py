@@ -201,7 +201,16 @@ METHODS = (
             },
         }.items()
     ),
-    Method("IA3", "IA3Config", {"feedforward_modules": []}, "without bias"),
+    Method("IA3", "IA3Config", {"feedforward_modules": []}),
+    *(
+        Method(f"OFT {name}", "OFTConfig", {"oft_block_size": 4, **arguments})
+        for name, arguments in {
+            "exact": {"use_cayley_neumann": False},
+            "shared": {"block_share": True},
+            "by rank": {"oft_block_size": 0, "r": 2, "use_cayley_neumann": False},
+            **{f"{n} terms": {"num_cayley_neumann_terms": n} for n in range(1, 8)},
+        }.items()
+    ),
     Method(
         "IA3 of inputs",
         "IA3Config",

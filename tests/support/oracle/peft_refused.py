@@ -41,12 +41,11 @@ METHODS: dict[str, Refused] = {
     "MiSS mini": Refused(
         "MissConfig", {"r": 4, "mini_r": 2, "init_weights": "mini"}, "is MISS", "is MiSS"
     ),
-    "OFT": Refused("OFTConfig", {"oft_block_size": 4}, "is OFT whose rotation depends"),
-    "OFT exact": Refused(
+    "OFT constrained": Refused(
         "OFTConfig",
-        {"oft_block_size": 4, "use_cayley_neumann": False},
-        "is OFT whose rotation",
-        "is OFT whose rotation",
+        {"oft_block_size": 4, "coft": True},
+        "is constrained OFT",
+        "is OFT whose rotation depends",
     ),
     "OSF": Refused("OSFConfig"),
     "PEANuT": Refused("PeanutConfig", {"r": 4}),
@@ -58,8 +57,7 @@ METHODS: dict[str, Refused] = {
     "SHiRA": Refused("ShiraConfig", {"r": 4}),
     "SuperTuning": Refused("SupertuningConfig"),
     "TinyLoRA": Refused("TinyLoraConfig", {"r": 2}),
-    # One vector for the whole model, which no module's name stands before.
-    "UniLoRA": Refused("UniLoraConfig", {"r": 4}, alone="no supported model has this module"),
+    "UniLoRA": Refused("UniLoraConfig", {"r": 4}),
     "VB-LoRA": Refused(
         "VBLoRAConfig", {"r": 4, "num_vectors": 8, "vector_length": 8}, "is VBLORA of peft"
     ),

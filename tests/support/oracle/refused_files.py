@@ -86,8 +86,9 @@ def _method(name: str) -> Callable[[Path], Files]:
     return make
 
 
-def _ia3(folder: Path) -> Files:
-    yield save("qwen_image", "IA3Config", {"feedforward_modules": []}, folder)
+def _constrained(folder: Path) -> Files:
+    method = METHODS["OFT constrained"]
+    yield save("qwen_image", method.config, method.arguments, folder)
 
 
 _A, _ONE = torch.randn(4, 32), torch.ones(())
@@ -114,13 +115,13 @@ FILES: dict[str, Callable[[Path], Files]] = {
     "AdaLoRA without its configuration": _one(
         beside(lora_A=_A, lora_B=torch.randn(32, 4), lora_E=torch.randn(4, 1))
     ),
-    "OFT of peft or OneTrainer": _several(
+    "OFT of OneTrainer, or of peft without its configuration": _several(
         beside(oft_R__weight=torch.randn(8, 6)),
         {**beside(oft_R__weight=torch.randn(8, 6)), **beside(oft_R__scaled_oft=_ONE)},
     ),
+    "constrained OFT of peft (`coft`)": _constrained,
     "OFT of an older peft": _one(beside(oft_r=torch.randn(8, 4, 4))),
     "OFT of another writer than LyCORIS": _one(beside(oft_diag=torch.randn(8, 4, 4))),
-    "IA3 of peft on layers with a bias": _ia3,
     "T-LoRA": _one(
         beside(
             q_layer__weight=_A,

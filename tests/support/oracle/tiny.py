@@ -44,7 +44,7 @@ class Tiny:
         module: diffusers' model in float64, beside whose projections the fused ones stand that
             other programs have instead. Never change it; `fresh` is a copy.
         places: of every module of it.
-        weights: of ComfyUI's model, by state_dict name, with the same values.
+        weights: of ComfyUI's model, biases included, by state_dict name, with the same values.
     """
 
     architecture: Architecture
@@ -169,18 +169,18 @@ def _places(name: str, path: str, module: nn.Module) -> tuple[Place, ...]:
 def _canonical(
     architecture: Architecture, module: nn.Module, places: Mapping[str, tuple[Place, ...]]
 ) -> dict[str, Tensor]:
-    """The weights under ComfyUI's names; every module of the architecture has to be there."""
+    """Weights and biases under ComfyUI's names; each module of the architecture has to be there."""
     weights: dict[str, Tensor] = {}
     for found in architecture.modules.values():
         if not found.path.endswith("addition_t_embedding"):  # of the Layered variant alone
             weights[found.parameter_name()] = torch.zeros(found.shape, dtype=torch.float64)
+            if found.bias:
+                bias = torch.zeros(found.shape[0], dtype=torch.float64)
+                weights[found.parameter_name("bias")] = bias
     for name, value in module.named_parameters():
         path, _, parameter = name.rpartition(".")
         (place,) = places[name if name in _TOKENS else path]
-        if parameter == "bias":
-            assert architecture.modules[place.module].bias
-            continue
-        full = architecture.modules[place.module].parameter_name()
+        full = architecture.modules[place.module].parameter_name(parameter or "weight")
         weights[full][place.start : place.stop] = value
     return weights
 

@@ -115,18 +115,6 @@ def test_adalora_without_configuration(model: str, tmp_path: Path) -> None:
     check_refused(path, "is AdaLoRA, whose scale is known only from lora_alpha and init_r")
 
 
-# IA3 of layers with a bias scales that too.
-
-
-@pytest.mark.parametrize("model", ["qwen_image", "z_image"])
-def test_ia3_of_layers_with_a_bias(model: str, tmp_path: Path) -> None:
-    known = tiny(model)
-    paths = targets(known, "with bias")
-    config = library("peft").IA3Config(target_modules=paths, feedforward_modules=[])
-    path = save(_drawn(adapted(known, config)), tmp_path, _FLOAT, "beside")
-    check_refused(path, "is IA3 of peft, which scales the bias")
-
-
 # Tensors that replace something
 
 

@@ -25,7 +25,6 @@ from support.oracle.spellings import (
 from support.oracle.storage import PLAIN, Precision, precisions
 from support.oracle.tiny import NAMES, tiny
 from torch import Tensor
-from vivace.lora.errors import LoraModelError
 
 RANK, ALPHA = 4, 6.0
 SHARES = 4  # files into which the modules of a model are divided
@@ -141,14 +140,6 @@ def _key(case: Case, path: str, suffix: str) -> str:
     return f"{stem(renamed(path, case.rename), case.prefix)}.{suffix}"
 
 
-def _may_be_refused(case: Case) -> bool:
-    """Spellings that no known program writes: they may be refused, but not misread."""
-    far = case.names.down.startswith("lora_layer.") or case.wrapper == WRAPPED[-1]
-    return (far and case.scale.suffix is not None) or (
-        case.names.down.startswith("lora.") and case.precision.scale == "weight.scale"
-    )
-
-
 @pytest.mark.parametrize("model", NAMES)
 @pytest.mark.parametrize("corpus", CORPUS)
 def test_spelling(corpus: str, model: str, tmp_path: Path) -> None:
@@ -162,6 +153,5 @@ def test_spelling(corpus: str, model: str, tmp_path: Path) -> None:
         try:
             check(path, tiny(model), drawn.changes)
         except Exception as error:
-            if not (isinstance(error, LoraModelError) and _may_be_refused(case)):
-                raise AssertionError(f"{case}: {error}") from error
+            raise AssertionError(f"{case}: {error}") from error
         path.unlink()
