@@ -1,6 +1,6 @@
 """Runs a real ComfyUI in this process and records what one custom node folder costs it.
 
-Started by `startup.py` as `python -X importtime probe.py REQUEST.json COMFYUI_ARGUMENTS...` in the
+Started by `measure.py` as `python -X importtime probe.py REQUEST.json COMFYUI_ARGUMENTS...` in the
 ComfyUI folder. It is ComfyUI's own `main.py` with two additions: the loading of node folders is
 timed, and a thread asks the finished server for `/object_info`, and runs a prompt, over HTTP. What
 each stage added to `sys.modules` goes into the request's `result` file.
