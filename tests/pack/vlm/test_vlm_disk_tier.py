@@ -207,7 +207,7 @@ def test_other_files_are_never_touched(tmp_path: Path) -> None:
 WRITER = """
 import sys, torch
 from pathlib import Path
-from vivace.vlm import disk_room
+from vivace.vlm.vision import disk_room
 from vivace.vlm.vision.disk_tier import DiskTier
 from vivace.vlm.vision.embedding_cache import ImageEmbedding
 from vivace.vlm.vision.hashing import EmbeddingKey

@@ -40,7 +40,7 @@ def _tiny() -> Any:
 def _quantized(family: str) -> Any:
     """As `load_svdquant` builds a model, but of sizes that ComfyUI does not recognize by itself."""
     tiny = _tiny()
-    operations = pack_module("wrappers.svdquant_ops")
+    operations = pack_module("wrappers.svdquant.svdquant_ops")
     path = folder_paths.get_full_path_or_raise("soak_svdquant", f"soak-{family}.safetensors")
     state_dict: dict[str, torch.Tensor] = {}
     with pack_module("svdquant.reader").CheckpointFile(path) as file:
@@ -49,7 +49,7 @@ def _quantized(family: str) -> Any:
     model = tiny.unloaded(family, torch.float32, operations.operations(torch.float32))
     model.diffusion_model.load_state_dict(state_dict)
     operations.cast_side_tensors(model, torch.float32)
-    patcher = pack_module("wrappers.svdquant_model").SvdquantPatcher
+    patcher = pack_module("wrappers.svdquant.svdquant_model").SvdquantPatcher
     return patcher(model, load_device=tiny.CPU, offload_device=tiny.CPU)
 
 

@@ -63,7 +63,7 @@ def _storages(tensors: list[torch.Tensor]) -> dict[int, int]:
 
 def _kept() -> dict[str, int]:
     loras = pack_module("lora.loader").CACHE
-    session = pack_module("wrappers.vlm_session")
+    session = pack_module("wrappers.vlm.vlm_session")
     images, prompts = session.EMBEDDINGS.statistics, session.PREFIXES.statistics
     return {
         "loras": len(loras),
