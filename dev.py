@@ -64,9 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
     bench.add_argument("--page-only", action="store_true", help="write the page from what is there")
 
-    test = command("test", "lint, types and tests; more options go to pytest", True)
+    test = command(
+        "test", "lint, types and tests, or the tests of some files; more options go to pytest", True
+    )
     test.add_argument(
-        "-k", metavar="EXPRESSION", help="only tests that match; skips lint and types"
+        "-k", metavar="EXPRESSION", help="only tests that match, without lint and types"
+    )
+    test.add_argument(
+        "--no-browser", action="store_true", help="leave out the tests that need a browser"
     )
 
     fuzz = command("fuzz", "give made-up input to what reads files and replies, until Ctrl+C")
@@ -78,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     pictures = command("pictures", "shoot the pictures of nodes and example workflows anew")
     pictures.add_argument(
-        "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"
+        "names", nargs="*", help="ids of nodes, names of example workflows, at_work; none means all"
     )
 
     soak = command("soak", "many prompts on one server: is memory flat, are results equal?", True)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from .examine import Identity, identity, look
 from .files.open_file import LoraFile
-from .mapping.module_names import TEXT_ENCODER
-from .mapping.tensor_names import IGNORED
+from .mapping.module_names import Ignored
 from .report import Report
 
 if TYPE_CHECKING:
@@ -24,18 +23,9 @@ _kept: OrderedDict[tuple[str, Identity], dict[str, torch.Tensor]] = OrderedDict(
 _lock = Lock()
 
 
-def is_for_text_encoder(reason: str | None) -> bool:
-    """Whether that is why a tensor is ignored."""
-    return reason == TEXT_ENCODER
-
-
 def text_encoder_names(report: Report) -> list[str]:
     """Return the tensor names of a file that are for a text encoder, in file order."""
-    return [
-        entry.key
-        for entry in report.keys
-        if entry.status == IGNORED and is_for_text_encoder(entry.reason)
-    ]
+    return [entry.key for entry in report.keys if entry.reason is Ignored.TEXT_ENCODER]
 
 
 def keep_text_encoder(

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from skips import ON_CI, Skips
 from vivace.devkit.doubles.demo_models import ensure_models, import_comfy
 from vivace.devkit.rig.client import ComfyClient
 from vivace.devkit.rig.layout import MODELS, OUT
 from vivace.devkit.rig.server import ComfyServer
+from without_browser import WithoutBrowser
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("vivace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,11 +28,19 @@ settings.load_profile("vivace")
 
 # What several processes that run tests at once must not share.
 WORK = OUT / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-ON_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked as long, too")
+    parser.addoption("--no-browser", action="store_true", help="leave out those in a browser")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a run leaves out is said, and fails it where nobody has allowed it."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Skips())
+    if config.getoption("no_browser"):
+        config.pluginmanager.register(WithoutBrowser())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

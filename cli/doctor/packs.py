@@ -16,7 +16,7 @@ from .version_numbers import at_least
 _TOPIC = "packs"
 _SKIPPED = {".git", "node_modules", "__pycache__", ".venv", "venv"}
 _LARGEST = 2**20  # of a Python file that somebody wrote
-_MARK = 'node_id="VivaceLoraStack"'
+_NAME = "vivace"  # of this pack, in its pyproject.toml
 
 
 class Known:
@@ -94,13 +94,18 @@ def _is_loaded(place: Path) -> bool:
 
 
 def _is_ours(place: Path) -> bool:
-    return _MARK in _read(place / "lazy_registry.py")
+    return _stated(place, "name") == _NAME
 
 
 def _version(place: Path) -> str | None:
+    return _stated(place, "version")
+
+
+def _stated(place: Path, field: str) -> str | None:
+    """The first value of this name in a pack's pyproject.toml."""
     for line in _read(place / "pyproject.toml").splitlines():
         name, equals, value = line.partition("=")
-        if equals and name.strip() == "version":
+        if equals and name.strip() == field:
             return value.strip().strip("\"'")
     return None
 

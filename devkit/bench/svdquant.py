@@ -17,8 +17,8 @@ from ...lora.loader import Lora, load_lora
 from ...lora.mapping.architecture import Architecture
 from ...lora.mapping.models import qwen_image
 from ...lora.stack import LoraStack
-from ...wrappers.targets.column_targets import column_targets
-from ...wrappers.targets.columns import Columns, Wanted
+from ...wrappers.targets.appended_ranks import AppendedRanks, Wanted
+from ...wrappers.targets.rank_target import rank_targets
 from .command import Bench, Measured
 from .files import KINDS, scratch, write_stack
 from .harness import Result, Target, Timings, spread
@@ -103,9 +103,9 @@ def _changes(
 ) -> tuple[list[Result], dict[str, Any]]:
     architecture = qwen_image(depth)
     layers = _layers(architecture, device)
-    targets = column_targets(architecture, layers.get)
+    targets = rank_targets(architecture, layers.get)
     network = nn.Module()
-    columns = Columns(network, targets)
+    ranks = AppendedRanks(network, targets)
     fusions = [path for path in targets if path in architecture.fusions]
     one, two = (
         load_lora(path, "cpu", (architecture,))
@@ -117,7 +117,7 @@ def _changes(
     timings = Timings(device)
     for _ in range(rounds):
         composer = Composer(architecture, fusions, dtype=torch.bfloat16)
-        _ours(timings, columns, composer, one, two)
+        _ours(timings, ranks, composer, one, two)
         _theirs(timings, naive, one, two)
     case = f"{len(targets)} layers, rank {rank}"
     results = [
@@ -151,10 +151,10 @@ def _result(
     return Result(case, label, result.ratio, target, reason)
 
 
-def _ours(timings: Timings, columns: Any, composer: Composer, one: Lora, two: Lora) -> None:
+def _ours(timings: Timings, ranks: Any, composer: Composer, one: Lora, two: Lora) -> None:
     for what, stack in _steps(one, two):
         timings.time(
-            what, lambda stack=stack: columns.reconcile(Wanted(composer.compose(LoraStack(stack))))
+            what, lambda stack=stack: ranks.reconcile(Wanted(composer.compose(LoraStack(stack))))
         )
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from ..doubles.demo_models import ensure_models
 from ..rig.browser import FLAGS, browser_program, open_editor
 from ..rig.client import ComfyClient
-from ..rig.layout import OUT, PACK_NAME, ROOT, DevError, say
+from ..rig.layout import MODELS, OUT, PACK_NAME, ROOT, DevError, say
 from ..rig.server import ComfyServer
+from .at_work import NAME as AT_WORK
+from .at_work import shoot_at_work
 from .node_pictures import our_nodes, shoot_node
 from .stand_ins import make_stand_ins
 from .thumbnails import shoot_workflow
@@ -36,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="pictures", description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="the folder of ComfyUI")
     parser.add_argument(
-        "names", nargs="*", help="ids of nodes, or names of example workflows; none means all"
+        "names", nargs="*", help="ids of nodes, names of example workflows, at_work; none means all"
     )
     arguments = parser.parse_args()
     try:
@@ -51,6 +54,7 @@ def _shoot(comfyui: Path, names: list[str]) -> None:
     program = browser_program()
     if not program:
         raise DevError("No Chromium: install it, or name its program in VIVACE_BROWSER.")
+    ensure_models(MODELS, comfyui)
     work = OUT / "pictures"
     server = ComfyServer(
         Path(sys.executable),
@@ -65,9 +69,11 @@ def _shoot(comfyui: Path, names: list[str]) -> None:
         client.post("/settings", _SETTINGS)
         workflows = {path.stem: path for path in sorted(WORKFLOWS.glob("*.json"))}
         nodes = our_nodes(client.get_json("/object_info"), PACK_NAME)
-        unknown = set(names) - {*workflows, *nodes}
+        unknown = set(names) - {*workflows, *nodes, AT_WORK}
         if unknown:
-            raise DevError(f"There is no node or example named {', '.join(sorted(unknown))}.")
+            raise DevError(
+                f"There is no node, example or `{AT_WORK}` named {', '.join(sorted(unknown))}."
+            )
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         page = open_editor(browser, server.url, size=WINDOW)
         page.add_style_tag(content=_STYLE)
@@ -77,6 +83,8 @@ def _shoot(comfyui: Path, names: list[str]) -> None:
         for name, path in workflows.items():
             if not names or name in names:
                 _say(name, shoot_workflow(page, path))
+        if not names or AT_WORK in names:
+            _say(AT_WORK, shoot_at_work(page, client))
         browser.close()
 
 

@@ -12,8 +12,8 @@ THUMBNAIL_BYTES = 60_000
 NODE_BYTES = 40_000
 
 
-def save_node(screenshot: bytes, path: Path) -> int:
-    """Write a PNG with few colours, below `NODE_BYTES`; its size in bytes.
+def save_node(screenshot: bytes, path: Path, limit: int = NODE_BYTES) -> int:
+    """Write a PNG with few colours, below `limit`; its size in bytes.
 
     Raises:
         ValueError: it is too large with any number of colours.
@@ -22,9 +22,9 @@ def save_node(screenshot: bytes, path: Path) -> int:
     for colors in (128, 64, 32):
         packed = io.BytesIO()
         image.quantize(colors, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
-        if packed.tell() < NODE_BYTES:
+        if packed.tell() < limit:
             return _write(path, packed)
-    raise ValueError(f"{path.name} would have {NODE_BYTES} bytes or more with any colours.")
+    raise ValueError(f"{path.name} would have {limit} bytes or more with any colours.")
 
 
 def save_thumbnail(screenshot: bytes, path: Path) -> int:

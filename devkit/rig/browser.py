@@ -1,4 +1,4 @@
-"""The editor in a Chromium that is installed."""
+"""The editor in a Chromium that is there; `browser_install.py` fetches one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ import shutil
 from typing import TYPE_CHECKING
 
 from .client import ComfyClient
+from .layout import CACHE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+BROWSERS = CACHE / "browsers"
+"""Where Playwright puts the browser that `dev.py test` has it fetch."""
 
 
 def browser_program() -> str | None:
-    """The program that `VIVACE_BROWSER` names, or a Chromium on the path; None without either."""
+    """A Chromium: named by `VIVACE_BROWSER`, on the path, or fetched by Playwright; else None."""
     # The first has no windows at all, and takes less of a processor to open the editor.
     names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
     found = filter(None, map(shutil.which, (*names, "msedge")))
-    return os.environ.get("VIVACE_BROWSER") or next(found, None)
+    return os.environ.get("VIVACE_BROWSER") or next(found, None) or _fetched()
+
+
+def _fetched() -> str | None:
+    shells = ("headless_shell", "chrome-headless-shell")
+    programs = (path for path in sorted(BROWSERS.glob("*/*/*")) if path.stem in shells)
+    return next((str(path) for path in programs if path.suffix in ("", ".exe")), None)
 
 
 def open_editor(

@@ -7,6 +7,7 @@ guessing where a dot was.
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,20 +67,33 @@ _FLAT_INNER = (
     "_checkpoint_wrapped_module",
 )
 
-TEXT_ENCODER = "text encoder: only the diffusion model is patched"
-_IGNORED_FLAT = {"lora_te": TEXT_ENCODER, "lycoris_text_encoder": TEXT_ENCODER}
+
+class Ignored(str, Enum):
+    """Why a tensor is knowingly left alone, in words for people."""
+
+    TEXT_ENCODER = "text encoder: only the diffusion model is patched"
+    EMBEDDING = "bundled text embedding: only the diffusion model is patched"
+    FP8_MARK = "the mark that a file is in ComfyUI's scaled fp8: each factor has its own scale"
+
+    __str__ = str.__str__
+
+
+_IGNORED_FLAT = {
+    "lora_te": Ignored.TEXT_ENCODER,
+    "lycoris_text_encoder": Ignored.TEXT_ENCODER,
+}
 _IGNORED = {
-    "text_encoder": TEXT_ENCODER,
-    "text_encoder_2": TEXT_ENCODER,
-    "text_encoders": TEXT_ENCODER,
-    "text_model": TEXT_ENCODER,
-    "conditioner": TEXT_ENCODER,
-    "bundle_emb": "bundled text embedding: only the diffusion model is patched",
-    "scaled_fp8": "the mark that a file is in ComfyUI's scaled fp8: each factor has its own scale",
+    "text_encoder": Ignored.TEXT_ENCODER,
+    "text_encoder_2": Ignored.TEXT_ENCODER,
+    "text_encoders": Ignored.TEXT_ENCODER,
+    "text_model": Ignored.TEXT_ENCODER,
+    "conditioner": Ignored.TEXT_ENCODER,
+    "bundle_emb": Ignored.EMBEDDING,
+    "scaled_fp8": Ignored.FP8_MARK,
 }
 
 
-def ignored_stem(stem: str) -> str | None:
+def ignored_stem(stem: str) -> Ignored | None:
     """Return why a stem is knowingly left alone (a text encoder, say), or None."""
     for prefix, reason in _IGNORED_FLAT.items():
         if stem.startswith(prefix):

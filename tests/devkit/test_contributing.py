@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import torch
 from support.lora_samples import random, write
-from torch.nn import Linear, Module, Parameter
-from torch.nn.functional import linear
 from vivace.devkit.rig.layout import ROOT
 from vivace.lora.loader import load_lora
 from vivace.lora.mapping import suffixes
@@ -36,7 +34,7 @@ def value(path: str, known: Mapping[str, Any]) -> Any:
 
 
 def test_the_files_are_there() -> None:
-    new = {"nodes/shout.py"}
+    new = {"nodes/shout.py", "wrappers/targets/row_scaled.py"}
     assert all((ROOT / path).is_file() for path in BLOCKS.keys() - new)
     assert len(BLOCKS) == 5
 
@@ -105,37 +103,72 @@ def test_the_architecture_is_recognized(tmp_path: Path, stem: str) -> None:
     )
 
 
-class Layer(Module):
-    """A linear layer with a low-rank branch of its own."""
+class RowScaledLayer(torch.nn.Module):
+    """A linear layer with a weight of 8 bits, of which the pack knows nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         super().__init__()
-        self.main = Linear(8, 6)
-        self.down = Parameter(random(2, 8, seed=3), requires_grad=False)
-        self.up = Parameter(random(6, 2, seed=4), requires_grad=False)
+        scale = weight.abs().amax(1) / 127
+        whole = (weight / scale[:, None]).round().to(torch.int8)
+        self.weight = torch.nn.Parameter(whole, requires_grad=False)
+        self.row_scale = torch.nn.Parameter(scale, requires_grad=False)
+        self.bias = torch.nn.Parameter(bias, requires_grad=False)
+
+    def dense(self) -> torch.Tensor:
+        return self.weight.float() * self.row_scale[:, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.main(x) + linear(linear(x, self.down), self.up)
+        return torch.nn.functional.linear(x, self.dense(), self.bias)
+
+
+ROW_SCALED = "transformer_blocks.0.attn.to_q"
+
+
+def model_of_rows(change: torch.Tensor | None = None) -> Any:
+    """A small Qwen-Image with one such layer; with a change, the layer is dense and has it."""
+    from vivace.devkit.doubles import tiny_models
+
+    model = tiny_models.qwen_image()
+    attention = model.model.diffusion_model.transformer_blocks[0].attn
+    plain = attention.to_q
+    layer = RowScaledLayer(plain.weight.detach().clone(), plain.bias.detach().clone())
+    if change is None:
+        attention.to_q = layer
+    else:
+        plain.weight.data = layer.dense() + change
+    return model
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("comfyui")
-def test_the_target_takes_ranks_and_gives_them_back() -> None:
-    from vivace.wrappers.targets import column_kinds
+def test_a_kind_of_weight_is_one_file_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support.applying import apply, relative_error
+    from vivace.devkit.doubles import tiny_models
+    from vivace.wrappers.targets import kinds
 
-    kind: column_kinds.ColumnKind = run(
-        "wrappers/targets/column_kinds.py", dict(vars(column_kinds), Parameter=Parameter)
-    )["Plain"]()
-    layer, x = Layer(), random(5, 8, seed=5)
-    before, factors = layer(x), kind.factors(layer)
-    down, up = random(3, 8, seed=6), random(6, 3, seed=7)
-    change = x @ (up @ down).T
-    stored = kind.append([layer], down, [up])
-    assert kind.rank_of(layer) == 5
-    assert torch.allclose(layer(x), before + change, atol=1e-5)
-    kind.rescale_up(layer, 2, stored.ups[0], 0.5)
-    kind.rescale_down(layer, 2, stored.down, torch.full((3,), -1.0))
-    assert torch.allclose(layer(x), before - 0.5 * change, atol=1e-5)
-    kind.cut([layer], 2)
-    assert torch.equal(layer(x), before)
-    assert all(torch.equal(a, b) for a, b in zip(kind.factors(layer), factors, strict=True))
+    path = "wrappers/targets/row_scaled.py"
+    relative = "from .weight_kind import"
+    assert relative in BLOCKS[path]
+    monkeypatch.setitem(
+        BLOCKS,
+        path,
+        BLOCKS[path].replace(relative, "from vivace.wrappers.targets.weight_kind import"),
+    )
+    monkeypatch.setattr(kinds, "KINDS", [run(path, {})["RowScaled"](), *kinds.KINDS])
+    size = tiny_models.QWEN_DIM
+    down, up = random(4, size, seed=6) / 8, random(size, 4, seed=7) / 8
+    magnitude = random(size, 1, seed=8).abs() + 0.5
+    factors = {f"{ROW_SCALED}.lora_down.weight": down, f"{ROW_SCALED}.lora_up.weight": up}
+    plain = write(tmp_path / "plain.safetensors", factors)
+    dora = write(tmp_path / "d.safetensors", {**factors, f"{ROW_SCALED}.dora_scale": magnitude})
+    layer: Any = model_of_rows().model.diffusion_model.get_submodule(ROW_SCALED)
+    weight, change = layer.dense(), up @ down
+    merged = weight + change
+    renormalized = merged * magnitude / merged.norm(dim=1, keepdim=True) - weight
+    for file, wanted in ((plain, change), (dora, renormalized)):
+        got = tiny_models.sample(apply(model_of_rows(), (file, 1.0)))
+        base = tiny_models.sample(model_of_rows())
+        expected = tiny_models.sample(model_of_rows(wanted))
+        assert relative_error(got, expected) < 2e-5 < relative_error(base, expected) / 10

@@ -33,8 +33,11 @@ def test_the_archive_has_what_people_need_and_no_more() -> None:
     files = published_files()
     assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= set(files)
     tops = {name.partition("/")[0] for name in files}
-    kept_back = {"tests", "devkit", "dev.py", "docs", ".ci", ".github"}
+    kept_back = {"tests", "devkit", "dev.py", ".ci", ".github"}
     assert not tops & kept_back
+    assert not {"docs/architecture.md", "docs/development.md"} & set(files)
+    pages = [ROOT / name for name in files if name.startswith("docs/")]
+    assert sum(page.stat().st_size for page in pages) < 250_000
 
 
 def test_every_node_is_there(client: ComfyClient) -> None:

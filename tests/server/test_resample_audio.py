@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,10 +13,7 @@ from support.graphs import node
 from vivace.devkit.rig.client import ComfyClient, PromptFailedError, PromptRejectedError
 from vivace.toolkit.waveform import AudioError
 
-
-@pytest.fixture(autouse=True)
-def _real_comfyui(comfyui: ModuleType) -> None:
-    pytest.importorskip("torchaudio")
+pytestmark = pytest.mark.usefixtures("comfyui")
 
 
 def resampled(waveform: torch.Tensor, rate: int, wanted: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def make_comfyui(folder: Path, version: str = "0.30.0", requirements: str = "") 
     (folder / "main.py").write_text("")
     (folder / "comfyui_version.py").write_text(f'# made\n__version__ = "{version}"\n')
     (folder / "requirements.txt").write_text(requirements)
-    add_pack(folder, "ComfyUI-Vivace", {"lazy_registry.py": 'node_id="VivaceLoraStack"'})
+    add_pack(folder, "ComfyUI-Vivace", {"pyproject.toml": 'name = "vivace"'})
     return folder
 
 

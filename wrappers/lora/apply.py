@@ -13,8 +13,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ...lora.factors.dora import Dora
-from ...lora.factors.relative import InputRotation, Rotation
 from ...lora.loader import Entry, Lora, load_lora
 from ...lora.mapping.architecture import Architecture
 from ...lora.stack import LoraStack
@@ -23,7 +21,8 @@ from .branch import KEY, BranchSet
 from .lora_report import report
 from .merge import add_merged
 from .placement import SHOWN, Placement
-from .running_model import BRANCH, MERGE, Mode, RunningModel
+from .running_model import Mode, RunningModel
+from .way import NotApplied, Way, need_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,8 +91,7 @@ def place_loras(
     if branches is not None:
         size = branches.growth / 2**20
         notes = [f"the model grows by {size:.1f} MiB of low-rank factors", *branches.notes]
-        if branches.unfused:
-            number = len(branches.unfused)
+        if number := branches.unfused:
             notes.append(f"{number} fused operations run layer by layer, which takes longer")
     return patched, placements, notes
 
@@ -114,19 +112,14 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
             f" {architecture.title}. Choose a LoRA for {architecture.title}."
         )
     for path, entries in lora.deltas.items():
-        needs_weight = any(isinstance(entry.delta, Dora) for entry in entries)
-        way = running.way(path, mode, needs_weight)
-        if any(isinstance(entry.delta, (InputRotation, Rotation)) for entry in entries):
-            way = running.rotation_way(path, way)
-        if way == MERGE and _adds_a_bias(architecture, entries):
-            way = BRANCH
-        if way == MERGE:
+        way = running.way(path, mode, need_of(entries))
+        if isinstance(way, NotApplied):
+            placement.skipped[path] = way.reason
+        elif way is Way.MERGE and not _adds_a_bias(architecture, entries):
             placement.merged += entries
-        elif way == BRANCH:
+        else:
             placement.branched[path] = entries
             placement.ranks += running.takes_ranks(path)
-        else:
-            placement.skipped[path] = way
 
 
 def _adds_a_bias(architecture: Architecture, entries: Sequence[Entry]) -> bool:

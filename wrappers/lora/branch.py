@@ -11,20 +11,12 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ...lora.factors.branch import Branch
-from ..targets.branch_layer import (
-    BranchLayer,
-    InterleavedLayer,
-    Layer,
-    PackedBiasLayer,
-    plain_call,
-    put,
-    take_off,
-)
-from ..targets.column_kinds import is_nunchaku_awq, is_nunchaku_svdq
-from ..targets.columns import NOTHING, OPTION, Columns, Wanted
-from ..targets.nunchaku import Offload, is_native
-from ..targets.split import approximations
-from ..targets.unfused import Unfused, UnsignedLayer, fused_parent
+from ..targets.appended_ranks import NOTHING, OPTION, AppendedRanks, Wanted
+from ..targets.branch_layer import BranchLayer, Layer, plain_call, put, take_off
+from ..targets.kinds import kind_of
+from ..targets.nunchaku_fused import Unfused
+from ..targets.nunchaku_offload import Offload, is_native
+from ..targets.rank_shares import approximations
 from .running_model import RunningModel
 
 if TYPE_CHECKING:
@@ -42,9 +34,9 @@ class BranchSet(torch.nn.Module):
 
     Attributes:
         rows: the LoRAs and strengths that the branches were composed from.
-        columns: what becomes more ranks of the model's own layers, by target.
+        ranks: what becomes more ranks of the model's own layers, by target.
         layers: what is added beside a module, by canonical path.
-        unfused: modules whose fused operation is undone, so that something can be beside.
+        companions: what has to stand beside other modules, so that those of `layers` are called.
         notes: what could not be kept exactly, in words.
     """
 
@@ -55,51 +47,51 @@ class BranchSet(torch.nn.Module):
         self.rows = rows
         self.place = torch.device("cpu")
         self.layers: dict[str, BranchLayer] = {}
-        self.unfused: dict[str, Unfused] = {}
+        self.companions: dict[str, Layer] = {}
         self.notes: list[str] = []
         self._running = weakref.ref(running)
         shares = running.shares(branches)
-        columns: dict[str, Branch] = {}
+        ranks: dict[str, Branch] = {}
         for path, branch in branches.items():
             share = shares.get(path)
             if share is None:
                 self._put_beside(path, branch, running)
                 continue
             if share.ranks is not None:
-                columns[path] = share.ranks
+                ranks[path] = share.ranks
             for member, rest in share.beside.items():
                 self._put_beside(member, rest, running)
-        self.columns = Wanted(columns)
-        running.columns.check(self.columns)
+        self.ranks = Wanted(ranks)
+        running.ranks.check(self.ranks)
         self.notes = approximations(shares)
 
     def _put_beside(self, path: str, branch: Branch, running: RunningModel) -> None:
         module = running.module(path)
-        self.layers[path] = layer_of(module, branch)
-        parent = fused_parent(path) if is_nunchaku_svdq(module) else None
-        if parent is None or parent in self.unfused:
-            return
-        self.unfused[parent] = Unfused()
-        second = f"{parent}.net.2"
-        if second not in self.layers and getattr(running.module(second), "act_unsigned", False):
-            self.layers[second] = UnsignedLayer()
+        kind = kind_of(module)
+        self.layers[path] = kind.beside(module, branch)
+        self.companions.update(kind.companions(path, running.module))
+
+    @property
+    def unfused(self) -> int:
+        """How many fused operations run layer by layer."""
+        return sum(isinstance(layer, Unfused) for layer in self.companions.values())
 
     @property
     def growth(self) -> int:
         """Bytes that the model grows by: ranks of its layers, and branches beside them."""
         beside = sum(layer.host.nbytes for layer in self.layers.values())
-        return beside + self._of_columns(Columns.growth)
+        return beside + self._of_ranks(AppendedRanks.growth)
 
     @property
     def nbytes(self) -> int:
         """Bytes that all of it takes on the device."""
-        return self.growth + self._of_columns(Columns.spare_bytes)
+        return self.growth + self._of_ranks(AppendedRanks.spare_bytes)
 
-    def _of_columns(self, count: Callable[[Columns, str, Branch], int]) -> int:
+    def _of_ranks(self, count: Callable[[AppendedRanks, str, Branch], int]) -> int:
         running = self._running()
         if running is None:
             return 0
-        return sum(count(running.columns, path, branch) for path, branch in self.columns.items())
+        return sum(count(running.ranks, path, branch) for path, branch in self.ranks.items())
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         device = fn(torch.empty(0, device=self.place)).device
@@ -108,7 +100,7 @@ class BranchSet(torch.nn.Module):
             self.place = device
             running = self._running()
             if running is not None and device.type == "cpu":
-                running.columns.release(self.columns)
+                running.ranks.release(self.ranks)
         return self
 
     def _move(self, device: torch.device) -> None:
@@ -131,7 +123,7 @@ class BranchSet(torch.nn.Module):
         holder = ModelPatcher(self, model.load_device, model.offload_device, size=self.nbytes)
         model.set_attachments(KEY, self)
         options = model.model_options.setdefault("transformer_options", {})
-        options[OPTION] = self.columns
+        options[OPTION] = self.ranks
         model.set_additional_models(KEY, [holder])
         for event, action in (
             (CallbacksMP.ON_PRE_RUN, install),
@@ -146,7 +138,7 @@ def install(model: ModelPatcher) -> None:
     _remove_layers(model)
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
-    running.columns.reconcile(branches.columns)
+    running.ranks.reconcile(branches.ranks)
     changed = model.model.diffusion_model.__dict__.setdefault(_CHANGED, [])
     for module, layer in _places(branches, running):
         changed.append(module)
@@ -156,7 +148,7 @@ def install(model: ModelPatcher) -> None:
 def _places(branches: BranchSet, running: RunningModel) -> Iterator[tuple[Any, Layer]]:
     """Each module that gets a layer: where blocks are offloaded, one of the copies that run."""
     copies: dict[Any, ByBlock] = {}
-    for path, layer in (*branches.layers.items(), *branches.unfused.items()):
+    for path, layer in {**branches.companions, **branches.layers}.items():
         place = running.offload.copy_of(path) if running.offload else None
         if running.offload is None or place is None:
             yield running.module(path), layer
@@ -191,7 +183,7 @@ def remove(model: ModelPatcher) -> None:
     """
     _remove_layers(model)
     if is_native(model) or _COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
-        RunningModel.of(model).columns.reconcile(NOTHING)
+        RunningModel.of(model).ranks.reconcile(NOTHING)
 
 
 def _remove_layers(model: ModelPatcher) -> None:
@@ -201,12 +193,3 @@ def _remove_layers(model: ModelPatcher) -> None:
     offload = RunningModel.of(model).offload
     for module in offload.copies() if offload else ():  # made anew while layers were on block 0
         take_off(module)
-
-
-def layer_of(module: Any, branch: Branch) -> BranchLayer:
-    """How a branch is added to the output of a module."""
-    if is_nunchaku_awq(module):
-        return InterleavedLayer(branch)
-    if not is_nunchaku_svdq(module):
-        return BranchLayer(branch)
-    return (UnsignedLayer if module.act_unsigned else PackedBiasLayer)(branch)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...lora.mapping.module_names import Ignored
 from ...lora.report import Report, markdown
-from ...lora.text_encoder import is_for_text_encoder
 
 if TYPE_CHECKING:
     from .placement import Placement
@@ -40,7 +40,7 @@ def report(
 
 
 def _without_text_encoder(file: Report) -> Report:
-    return replace(file, keys=tuple(k for k in file.keys if not is_for_text_encoder(k.reason)))
+    return replace(file, keys=tuple(k for k in file.keys if k.reason is not Ignored.TEXT_ENCODER))
 
 
 def _summary(

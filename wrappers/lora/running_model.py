@@ -13,19 +13,23 @@ from ...lora.compose import EXPAND_RANK, Composer
 from ...lora.factors.branch import Branch
 from ...lora.mapping.architecture import Architecture
 from ...lora.mapping.models import qwen_image, standard, z_image
-from ..targets.column_kinds import NUNCHAKU
-from ..targets.column_targets import column_targets, dense_weight
-from ..targets.columns import Columns
-from ..targets.nunchaku import is_native, merges_nothing, offload_of
-from ..targets.split import Share, share_out
-from ..targets.unfused import fused_parent, stock_class
+from ..targets.appended_ranks import AppendedRanks
+from ..targets.kinds import kind_of
+from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of
+from ..targets.rank_shares import Share, share_out
+from ..targets.rank_target import rank_targets
+from ..targets.weight_kind import UnreadableWeightError, WeightKind
+from .way import Need, NotApplied, Way
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 Mode = Literal["auto", "merge", "branch"]
-DENSE_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-MERGE, BRANCH, ABSENT = "merge", "branch", "not in this model"
+_ABSENT = NotApplied("not in this model")
+_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms and tokens")
+_ROTATES = NotApplied(
+    "OFT rotates the weight, which is exact only on weights that are not quantized"
+)
 
 
 class RunningModel:
@@ -34,8 +38,8 @@ class RunningModel:
     Attributes:
         architecture: that of the model, with its own depth and widths.
         known: the architectures by which LoRA files for it are recognised.
-        columns: the layers that take LoRAs as more ranks of their own branch.
-        homes: the fused layer that a module is a part of, where it is one of `columns`.
+        ranks: the layers that take LoRAs as more ranks of their own branch.
+        homes: the fused layer that a module is a part of, where it is one of `ranks`.
         offload: Nunchaku's offload of blocks, if the model has it.
         merges_nothing: whether changes of plain weights would be ignored or refused.
         composer: keeps the branches of the last stack, so that a change costs what has changed.
@@ -49,13 +53,13 @@ class RunningModel:
         self._backup: Mapping[str, Any] = model.backup
         self._modules: dict[str, torch.nn.Module | None] = {}
         self._shares: dict[str, tuple[Branch, Share]] = {}
-        self._ways: dict[tuple[str, Mode, bool], str] = {}
+        self._ways: dict[tuple[str, Mode, Need], Way | NotApplied] = {}
         network: Any = model.model.diffusion_model
         self.offload = offload_of(network)
         self.merges_nothing = merges_nothing(model) or is_native(model)
         dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()
-        targets = {} if dynamic else column_targets(self.architecture, self.module)
-        self.columns = Columns(network, targets, self.offload)
+        targets = {} if dynamic else rank_targets(self.architecture, self.module)
+        self.ranks = AppendedRanks(network, targets, self.offload)
         fused = [path for path in targets if path in self.architecture.fusions]
         self.homes = {
             block.module: path for path in fused for block in self.architecture.fusions[path]
@@ -91,56 +95,53 @@ class RunningModel:
                 self._modules[path] = None
         return self._modules[path]
 
-    def way(self, path: str, mode: Mode, needs_weight: bool) -> str:
-        """How a change of a module is applied: `MERGE`, `BRANCH`, or why it is not.
-
-        `needs_weight` tells whether the change has to know the weight (DoRA).
-        """
-        key = (path, mode, needs_weight)
+    def way(self, path: str, mode: Mode, need: Need) -> Way | NotApplied:
+        """How a change of a module is applied, or why it is not."""
+        key = (path, mode, need)
         if key not in self._ways:
-            self._ways[key] = self._decide(path, mode, needs_weight)
+            self._ways[key] = self._decide(path, mode, need)
         return self._ways[key]
 
-    def _decide(self, path: str, mode: Mode, needs_weight: bool) -> str:
+    def _decide(self, path: str, mode: Mode, need: Need) -> Way | NotApplied:
         known = self.architecture.modules.get(path)
         if known is None:
-            return ABSENT
+            return _ABSENT
         linear = known.kind == "linear"
-        if linear and self.takes_ranks(path):
-            return BRANCH
         module = None if known.kind == "parameter" else self.module(path)
+        if linear and self.takes_ranks(path):
+            return _ROTATES if need is Need.EXACT_WEIGHT else Way.BRANCH
         if module is None and known.kind != "parameter":
-            return ABSENT
-        if self.merges_nothing:
-            return BRANCH if linear else "Nunchaku's loader takes no changes of norms and tokens"
-        if module is None or not linear or mode == "merge":
-            return MERGE
-        if mode == "auto" and not is_quantized(module):
-            return MERGE
-        if not hasattr(module, "weight"):
-            return f"a {type(module).__name__} takes no LoRA here"
-        if needs_weight:
+            return _ABSENT
+        if self.merges_nothing and not linear:
+            return _NO_PATCHES
+        if module is None or not linear:
+            return Way.MERGE
+        return self._of_linear(path, kind_of(module), mode, need)
+
+    def _of_linear(self, path: str, kind: WeightKind, mode: Mode, need: Need) -> Way | NotApplied:
+        if need is Need.EXACT_WEIGHT and kind.rounds:
+            return _ROTATES
+        merges = mode == "merge" or (mode == "auto" and not kind.rounds)
+        if merges and not self.merges_nothing:
+            return Way.MERGE
+        refusal = kind.refusal(self.module(path))
+        if refusal is not None:
+            return NotApplied(refusal)
+        if need is Need.WEIGHT:
             try:
                 self.base_weight(path)
-            except ValueError as error:
-                return str(error)
-        return BRANCH
-
-    def rotation_way(self, path: str, way: str) -> str:
-        """The way of a change that rotates the weight (OFT, BOFT), given that of another change."""
-        module = self.module(path)
-        if way in (MERGE, BRANCH) and (self.takes_ranks(path) or is_quantized(cast(Any, module))):
-            return "OFT rotates the weight, which is exact only on weights that are not quantized"
-        return way
+            except UnreadableWeightError as error:
+                return NotApplied(str(error))
+        return Way.BRANCH
 
     def takes_ranks(self, path: str) -> bool:
         """Whether a module is, or is a part of, a layer to which ranks can be appended."""
-        return self.homes.get(path, path) in self.columns.targets
+        return self.homes.get(path, path) in self.ranks.targets
 
     def shares(self, branches: Mapping[str, Branch]) -> dict[str, Share]:
-        """How the branches of column targets are shared out, by target."""
+        """How the branches of rank targets are shared out, by target."""
         found: dict[str, tuple[Branch, Share]] = {}
-        for path in branches.keys() & self.columns.targets.keys():
+        for path in branches.keys() & self.ranks.targets.keys():
             known = self._shares.get(path)
             if known is None or known[0] is not branches[path]:
                 known = branches[path], self._share_out(path, branches[path])
@@ -149,41 +150,33 @@ class RunningModel:
         return {path: found[path][1] for path in branches if path in found}
 
     def _share_out(self, path: str, branch: Branch) -> Share:
-        target = self.columns.targets[path]
+        target = self.ranks.targets[path]
         blocks = self.architecture.fusions.get(path)
         members = {path: (0, branch.shape[0])}
         if blocks is not None and len(target.modules) > 1:
             members = {block.module: (block.start, block.stop) for block in blocks}
-        parent = fused_parent(path) if target.kind is NUNCHAKU else None
-        only_ranks = parent is not None and stock_class(self.module(parent)) is None
         return share_out(
-            branch, target, self.columns.base_rank(path), members,
-            only_ranks=only_ranks, weights=self.base_weight, device=get_torch_device(),
+            branch, target, self.ranks.base_rank(path), members,
+            only_ranks=target.kind.only_ranks(path, self.module), weights=self.base_weight,
+            device=get_torch_device(),
         )  # fmt: skip
 
     def base_weight(self, path: str) -> torch.Tensor:
         """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
 
         Raises:
-            ValueError: the layer keeps its weight in a form that cannot be read back.
+            UnreadableWeightError: the layer keeps its weight in a form that cannot be read back.
         """
-        target = self.columns.targets.get(path)
+        target = self.ranks.targets.get(path)
         if target is not None:
-            return dense_weight(target, self.columns.base_rank(path))
+            return target.weight(self.ranks.base_rank(path))
         module: Any = self.module(path)
         # While patches are merged in, ComfyUI keeps the weight as it was.
         saved = self._backup.get(f"diffusion_model.{path}.weight")
-        weight = module.weight if saved is None else saved.weight
-        if hasattr(weight, "dequantize") and type(weight.data) is not torch.Tensor:
-            return weight.dequantize().float()
-        scale = getattr(module, "scale_weight", None)
-        if scale is not None:
-            return weight.float() * scale.to(weight.device).float()
-        if type(weight.data) is torch.Tensor and weight.dtype.is_floating_point:
-            return weight.detach()
-        raise ValueError(
-            f"DoRA needs the weight of {path}, which a {type(weight).__name__} does not give back"
-        )
+        try:
+            return kind_of(module).weight(module, module.weight if saved is None else saved.weight)
+        except UnreadableWeightError as error:
+            raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
 
 
 _running: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
@@ -238,18 +231,6 @@ def known_to_files(model: Architecture) -> tuple[Architecture, ...]:
         if candidate.name == model.name and _same_widths(candidate, model):
             return published
     return (model,)
-
-
-def is_quantized(module: torch.nn.Module) -> bool:
-    """Whether merging into the module's weight would round it: fp8, int8, 4-bit, GGUF and others.
-
-    Anything but a plain tensor of 16 or 32 bits counts, so that unknown kinds are left alone.
-    """
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, torch.Tensor) or weight.dtype not in DENSE_DTYPES:
-        return True
-    plain = type(weight.data) is torch.Tensor and type(weight) in (torch.Tensor, torch.nn.Parameter)
-    return not plain or getattr(module, "scale_weight", None) is not None
 
 
 def compute_dtype(model: ModelPatcher) -> torch.dtype:

@@ -1,1 +1,1 @@
-"""The kinds of layers that take a LoRA beside their weight, and how each does."""
+"""The kinds of linear layers that LoRAs go onto, a file for each."""

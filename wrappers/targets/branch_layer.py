@@ -16,8 +16,6 @@ from typing import Any, Protocol
 import torch
 
 from ...lora.factors.branch import Branch
-from ...svdquant.convert import MODULATION_CHUNKS
-from ...svdquant.packing import unpack_vector
 
 _LAYER = "_vivace_branch"
 
@@ -86,31 +84,6 @@ class BranchLayer:
     def output(self, y: torch.Tensor) -> torch.Tensor:
         """The module's output in the order of the branch's rows."""
         return y
-
-
-class PackedBiasLayer(BranchLayer):
-    """The branch of a nunchaku layer, whose bias is stored in the order of the kernels."""
-
-    def bias(self, module: Any) -> torch.Tensor | None:
-        return None if module.bias is None else unpack_vector(module.bias.detach())
-
-
-class InterleavedLayer(BranchLayer):
-    """The branch of a nunchaku modulation layer, whose rows are ``[dim, 6]``, not ``[6, dim]``."""
-
-    def bias(self, module: Any) -> torch.Tensor | None:
-        return None if module.bias is None else _planar(module.bias.detach())
-
-    def output(self, y: torch.Tensor) -> torch.Tensor:
-        return _planar(y)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        changed = super().__call__(x, _planar(y), module)
-        return changed.unflatten(-1, (MODULATION_CHUNKS, -1)).mT.flatten(-2)
-
-
-def _planar(rows: torch.Tensor) -> torch.Tensor:
-    return rows.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
 
 
 def device_of(branch: Branch) -> torch.device:

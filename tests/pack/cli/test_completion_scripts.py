@@ -89,7 +89,7 @@ def test_bash_offers(home: Path, line: str, wanted: list[str]) -> None:
 
 @needs_bash
 def test_tab_in_an_interactive_bash(home: Path) -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="there are no terminals of this kind")
     assert BASH is not None
     leader, follower = pty.openpty()
     shell = subprocess.Popen(

@@ -181,7 +181,7 @@ def test_packs_that_stand_in_the_way(tmp_path: Path, python: Path) -> None:
     comfyui = make_comfyui(tmp_path / "comfyui")
     add_pack(comfyui, "qwenvl-renamed", {"AILab_QwenVL.py": "", "pyproject.toml": 'version = "2"'})
     add_pack(comfyui, "ComfyUI_QwenVL", {"nodes.py": ""})  # another pack, which does no harm
-    add_pack(comfyui, "vivace-old", {"lazy_registry.py": '    node_id="VivaceLoraStack",'})
+    add_pack(comfyui, "vivace-old", {"pyproject.toml": 'name = "vivace"'})
     add_pack(comfyui, "routes", {"api/a.py": "routes.get('/vivace/loras')\nx = '/vivace/other'"})
     add_pack(comfyui, "off.disabled", {"a.py": "routes.get('/vivace/stacks')"})
     done = doctor(tmp_path, python, "--json")
@@ -199,7 +199,7 @@ def test_packs_that_stand_in_the_way(tmp_path: Path, python: Path) -> None:
 
 def test_without_this_pack(tmp_path: Path, python: Path) -> None:
     comfyui = make_comfyui(tmp_path / "comfyui")
-    (comfyui / "custom_nodes" / "ComfyUI-Vivace" / "lazy_registry.py").unlink()
+    (comfyui / "custom_nodes" / "ComfyUI-Vivace" / "pyproject.toml").unlink()
     found = findings(doctor(tmp_path, python, "--json"), "warning")
     assert "This pack is not among the custom nodes" in found[0][1]
 

@@ -141,12 +141,12 @@ def test_a_run_does_only_what_has_changed(maker: Any, tmp_path: Path) -> None:
     one, _ = lora_file(tmp_path / "one.safetensors", {**QKV, **MLP}, seed=1)
     two, _ = lora_file(tmp_path / "two.safetensors", MLP, rank=20, seed=2)
     model = maker("qwen_image")
-    columns = RunningModel.of(model).columns
+    ranks = RunningModel.of(model).ranks
 
     def changes(patched: Any) -> tuple[int, int, int]:
-        before = columns.appended, columns.rescaled, columns.cut
+        before = ranks.appended, ranks.rescaled, ranks.cut
         small.sample(patched)
-        after = columns.appended, columns.rescaled, columns.cut
+        after = ranks.appended, ranks.rescaled, ranks.cut
         return after[0] - before[0], after[1] - before[1], after[2] - before[2]
 
     first = apply(model, (one, 1.0))

@@ -81,24 +81,26 @@ def test_12_rotations_are_reported(tmp_path: Path) -> None:
 def test_14_float16_factors_do_not_overflow() -> None:
     from vivace.devkit.doubles.nunchaku_quantize import quantize_linear
     from vivace.lora.factors.branch import Branch
-    from vivace.wrappers.targets.column_kinds import NUNCHAKU, ColumnTarget
-    from vivace.wrappers.targets.columns import Columns, Wanted
+    from vivace.wrappers.targets.appended_ranks import AppendedRanks, Wanted
+    from vivace.wrappers.targets.nunchaku_svdq import NunchakuSvdq
+    from vivace.wrappers.targets.rank_target import RankTarget
 
     layer = quantize_linear(random(128, 128, seed=1) / 11, rank=16, dtype=torch.float16)
     network = nn.ModuleDict({"layer": layer})
-    columns = Columns(network, {"layer": ColumnTarget("layer", (layer,), ((0, 128),), NUNCHAKU)})
+    target = RankTarget("layer", (layer,), ((0, 128),), NunchakuSvdq())
+    ranks = AppendedRanks(network, {"layer": target})
     a, b = random(16, 128, seed=2).half() / 4096, random(128, 16, seed=3).half() * 6000
     branch = Branch("layer", (128, 128), a, b, torch.full((16,), 30.0))
     x = random(1, 4, 128, seed=4).half() / 64
     base = layer(x)
-    columns.check(Wanted({"layer": branch}))
-    columns.reconcile(Wanted({"layer": branch}))
+    ranks.check(Wanted({"layer": branch}))
+    ranks.reconcile(Wanted({"layer": branch}))
     assert bool(layer.proj_up.isfinite().all())
     wanted = 30 * (x.double() @ a.double().T) @ b.double().T
     assert relative_error(layer(x) - base, wanted) < 5e-3
     huge = Branch("layer", (128, 128), a * 2**22, b, torch.full((16,), 30.0))
     with pytest.raises(ValueError, match="too large for the model's float16"):
-        columns.check(Wanted({"layer": huge}))
+        ranks.check(Wanted({"layer": huge}))
 
 
 def tiled(layer: Any) -> Any:
@@ -172,14 +174,14 @@ def _naive_append(base: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
 def test_the_checks_see_the_usual_mistakes(
     mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers.targets import column_kinds
+    from vivace.wrappers.targets import nunchaku_awq, nunchaku_svdq
 
     family, module = "qwen_image", TO_Q
     shape = (D, D)
     if mistake == "concatenated":
-        monkeypatch.setattr(column_kinds, "append_lowrank", _naive_append)
+        monkeypatch.setattr(nunchaku_svdq, "append_lowrank", _naive_append)
     elif mistake == "planar rows":
-        monkeypatch.setattr(column_kinds, "interleave_rows", lambda rows: rows)
+        monkeypatch.setattr(nunchaku_awq, "interleave_rows", lambda rows: rows)
         module, shape = "transformer_blocks.0.img_mod.1", (6 * D, D)
     else:
         family, module, shape = "z_image", "layers.0.feed_forward.w1", (512, D)

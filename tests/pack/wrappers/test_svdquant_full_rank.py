@@ -164,10 +164,10 @@ def test_12_what_cannot_be_unfused_is_approximated_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vivace.wrappers.lora.apply import apply_loras
-    from vivace.wrappers.targets import unfused
-    from vivace.wrappers.targets.column_kinds import NUNCHAKU
+    from vivace.wrappers.targets import nunchaku_fused
+    from vivace.wrappers.targets.nunchaku_svdq import NunchakuSvdq
 
-    monkeypatch.setattr(unfused, "_STOCK", "another.loader.")
+    monkeypatch.setattr(nunchaku_fused, "_STOCK", "another.loader.")
     module = f"transformer_blocks.0.{SECOND}"
     path, delta, magnitude = dora_file(tmp_path, module, SHAPES[SECOND])
     weight = small.checkpoint("qwen_image").dense[f"{module}.weight"].double()
@@ -179,7 +179,7 @@ def test_12_what_cannot_be_unfused_is_approximated_and_told(
     assert relative_error(small.sample(patched), wanted) < 1e-4
     assert "approximation" not in report
     thin = small.nunchaku("qwen_image")
-    monkeypatch.setattr(NUNCHAKU, "limit", 64)
+    monkeypatch.setattr(NunchakuSvdq, "limit", 64)
     _, report = apply_loras(thin, [(path, 1.0)])
     with pytest.raises(ValueError, match="low-rank approximation"):
         apply_loras(thin, [(path, 1.0)], strict=True)

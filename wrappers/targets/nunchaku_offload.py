@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...lora.factors.branch import Branch
-from .column_kinds import ColumnTarget
+from .rank_target import RankTarget
 
 _BLOCK = re.compile(r"(?P<blocks>.+?)\.(?P<index>\d+)\.(?P<leaf>.+)")
 
@@ -88,9 +88,7 @@ def is_native(model: Any) -> bool:
     return hasattr(model, "svdq_backup")
 
 
-def even_out(
-    wanted: Mapping[str, Branch], targets: Mapping[str, ColumnTarget]
-) -> dict[str, Branch]:
+def even_out(wanted: Mapping[str, Branch], targets: Mapping[str, RankTarget]) -> dict[str, Branch]:
     """Add empty branches, so that a layer of one block has one if that of any block has."""
     leaves = {leaf for path in wanted if (leaf := _leaf(path)) is not None}
     found = dict(wanted)
@@ -114,7 +112,7 @@ def _leaf(path: str) -> str | None:
     return None if match is None else f"{match['blocks']}.*.{match['leaf']}"
 
 
-def _empty(target: ColumnTarget) -> Branch:
+def _empty(target: RankTarget) -> Branch:
     return _zeros(target.path, target.rows[-1][1], target.modules[0].in_features)
 
 

@@ -18,7 +18,8 @@ from ...lora.factors.branch import Branch
 from ...lora.factors.delta import LowRank
 from ...lora.factors.fusion import recompress
 from ...lora.factors.relative import Relative
-from .column_kinds import RANK_STEP, ColumnTarget
+from .rank_kind import RANK_STEP
+from .rank_target import RankTarget
 
 _EXTRA = 8  # directions of the random projection beyond the rank wanted
 _ITERATIONS = 4
@@ -45,7 +46,7 @@ class Share:
 
 
 def share_out(
-    branch: Branch, target: ColumnTarget, base: int, members: Mapping[str, tuple[int, int]],
+    branch: Branch, target: RankTarget, base: int, members: Mapping[str, tuple[int, int]],
     *, only_ranks: bool, weights: Weights, device: torch.device,
 ) -> Share:  # fmt: skip
     """Decide for one target.

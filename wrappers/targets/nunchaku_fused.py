@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ...lora.factors.branch import Branch
 from ...svdquant.convert import convert_svdq
-from .branch_layer import PackedBiasLayer
+from .branch_layer import BranchLayer
 
 # What fused operations compute: both linears of a GELU MLP of Qwen-Image, and the projection to Q,
 # K and V with norms and rotation of Z-Image.
@@ -51,7 +51,7 @@ class Unfused:
         return y
 
 
-class UnsignedLayer(PackedBiasLayer):
+class UnsignedLayer(BranchLayer):
     """The second linear of an unfused MLP, and its branch if it has one.
 
     The layer's kernel reads activations that only the fused operation can write (unsigned, shifted

@@ -17,17 +17,18 @@ import torch
 from torch import Tensor
 
 from ...lora.factors.branch import Branch
-from .column_kinds import RANK_STEP, ColumnTarget
-from .nunchaku import Offload, even_out, even_ranks
+from .nunchaku_offload import Offload, even_out, even_ranks
+from .rank_kind import RANK_STEP
+from .rank_target import RankTarget
 
-OPTION = "vivace_columns"  # in transformer_options: the `Wanted` of a run
+OPTION = "vivace_ranks"  # in transformer_options: the `Wanted` of a run
 
 
 @dataclass(eq=False)
 class _Installed:
     """What was appended to one target."""
 
-    target: ColumnTarget
+    target: RankTarget
     branch: Branch | None
     """None as long as it is not certain that its strengths are written."""
     base: int
@@ -40,11 +41,6 @@ class _Installed:
         """Whether the ranks are there; a patcher with LoRAs of its own may have put back others."""
         rank_of, modules = self.target.kind.rank_of, self.target.modules
         return all(rank_of(module) == self.base + self.added for module in modules)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the factors."""
-        return self.target.kind.factors(self.target.modules[0])[0].dtype
 
 
 class Wanted(Mapping[str, Branch]):
@@ -74,7 +70,7 @@ NOTHING = Wanted({})
 _UNKNOWN = Wanted({})  # what is there after a failure: certainly not what anybody wants
 
 
-class Columns:
+class AppendedRanks:
     """The appended ranks of one model.
 
     Attributes:
@@ -84,7 +80,7 @@ class Columns:
     def __init__(
         self,
         network: torch.nn.Module,
-        targets: Mapping[str, ColumnTarget],
+        targets: Mapping[str, RankTarget],
         offload: Offload | None = None,
     ) -> None:
         self.targets = targets
@@ -113,7 +109,7 @@ class Columns:
     def _side_bytes(self, path: str, branch: Branch, channels: int) -> int:
         target = self.targets[path]
         rank = branch.rank + -branch.rank % RANK_STEP
-        return rank * channels * target.kind.factors(target.modules[0])[0].dtype.itemsize
+        return rank * channels * target.dtype.itemsize
 
     def check(self, wanted: Wanted) -> None:
         """Find out now what would fail when the branches are put on the layers.
@@ -123,8 +119,7 @@ class Columns:
         """
         for path, branch in wanted.items():
             target = self.targets[path]
-            dtype = target.kind.factors(target.modules[0])[0].dtype
-            balance(branch, dtype, target.scales_down)
+            balance(branch, target.dtype, target.scales_down)
 
     def release(self, wanted: Wanted) -> None:
         """Remove these branches if they are there: the memory is needed."""
@@ -166,7 +161,7 @@ class Columns:
                 return
             old = have.branch
             same = old is not None and old.A is branch.A and old.B is branch.B
-            if same and balance(branch, have.dtype, have.target.scales_down) == have.shift:
+            if same and balance(branch, have.target.dtype, have.target.scales_down) == have.shift:
                 self._rescale(have, branch)
                 return
         if have is not None:
@@ -174,7 +169,7 @@ class Columns:
         self._append(self.targets[path], branch, added)
         self.appended += 1
 
-    def _append(self, target: ColumnTarget, branch: Branch, added: int) -> None:
+    def _append(self, target: RankTarget, branch: Branch, added: int) -> None:
         like = target.kind.factors(target.modules[0])[0]
         shift = balance(branch, like.dtype, target.scales_down)
         a = cast(Tensor, branch.A).to(like.device)

@@ -1,0 +1,37 @@
+"""Layers with a plain weight of 16 or 32 bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .weight_kind import WeightKind
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+class Dense(WeightKind):
+    """A weight that ComfyUI can merge a change into without another rounding than its own type."""
+
+    rounds = False
+
+    def recognises(self, module: Any) -> bool:
+        weight = getattr(module, "weight", None)
+        if not is_plain(weight) or getattr(module, "scale_weight", None) is not None:
+            return False
+        return weight.dtype in DTYPES
+
+    def weight(self, module: Any, stored: Any) -> Tensor:
+        return stored.detach()
+
+
+def is_plain(weight: Any) -> TypeGuard[Tensor]:
+    """Whether a parameter is a tensor as torch makes it, not of a class of its own."""
+    if not isinstance(weight, Tensor) or type(weight) not in (Tensor, torch.nn.Parameter):
+        return False
+    return type(weight.data) is Tensor
