@@ -174,7 +174,7 @@ def test_prompts_of_the_pages_name_inputs_that_exist(page: str) -> None:
 
 def test_whether_there_is_a_release_is_told() -> None:
     unreleased = re.search(r"^## ([\d.]+), not released yet", text_of("CHANGELOG.md"), re.MULTILINE)
-    told = re.search(r"Version ([\d.]+) is not released yet", README)
+    told = re.search(r"Version ([\d.]+) is\s+not\s+released\s+yet", README)
     assert (unreleased and unreleased[1]) == (told and told[1])
 
 
