@@ -38,6 +38,9 @@ _ANSWER = {
     "sampling.repetition_penalty": 1.0,
     "seed": 0,
 }
+NO_PRESET = "None (my prompt only)"
+"""The preset that adds nothing; also what is meant where a prompt names none."""
+
 _INSTRUCTION = {"preset": "Detailed description", "prompt": "", "system_prompt": ""}
 _LORA = {"mode": "auto", "strict": False}
 

@@ -14,7 +14,7 @@ if sys.version_info < (3, 10):
 sys.dont_write_bytecode = True
 
 from devkit import commands
-from devkit.layout import NEWEST, RELEASES, DevError
+from devkit.rig.layout import NEWEST, RELEASES, DevError
 
 
 def main() -> int:

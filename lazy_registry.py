@@ -3,7 +3,7 @@
 A stub is a small V3 node class made from one row of the table. ComfyUI lists it at start-up without
 asking for its schema, so the module of the real node is imported when somebody first needs it: the
 editor for `/object_info`, or the server to validate or run a prompt. The three stages and what each
-may import are held by `tests/test_startup.py`.
+may import are held by `tests/server/test_startup.py`.
 
 A module that cannot be imported takes only its own nodes down: they stay in the editor, say what is
 missing and how to get it, and raise that when run.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One node, as pure data; `tests/test_registry.py` compares it with the real class.
+    """One node, as pure data; `tests/pack/test_registry.py` compares it with the real class.
 
     The optional hooks are named here because ComfyUI asks the stub, before the node's module is
     imported, whether a node has them; for `validate_inputs` it also reads the parameter names.

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..lora.names import LoraNameError, lora_files_below, resolve
+from ..lora.files.file_names import LoraNameError, lora_files_below, resolve
 from ..lora.rows import RowError, parse_rows
-from .commands.lora_merge import source
 from .errors import CliError, UsageError
+from .lora_sources import source
 from .parser import did_you_mean
 from .workflow.convert import Prompt
 from .workflow.read import read_prompt

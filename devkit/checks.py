@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .layout import DEV, ROOT
+from .rig.layout import DEV, ROOT
 from .web_checks import ensure_web_tools, eslint_command, tsc_command
 
 

@@ -9,12 +9,12 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .browser_install import ensure_browser
 from .checks import check_all
-from .comfyui import ensure_comfyui
-from .environment import ensure_environment
-from .layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
-from .server import ComfyServer, has_gpu
+from .rig.browser_install import ensure_browser
+from .rig.comfyui import ensure_comfyui
+from .rig.environment import ensure_environment
+from .rig.layout import NEWEST, OUT, ROOT, ComfyRelease, DevError, child_environment, release
+from .rig.server import ComfyServer, has_gpu
 
 BENCHES = ("cli", "lora", "svdquant", "vlm", "picker", "startup", "growth")
 # For glibc: what a process has freed, it keeps for its next tensors, but for the largest. To get
@@ -107,15 +107,15 @@ def pictures(arguments: Namespace, extra: list[str]) -> int:
 
 
 def bench(arguments: Namespace, extra: list[str]) -> int:
-    """Measure by the commands of `bench/`, and write `BENCHMARKS.md` from their results."""
+    """Measure by the commands of `devkit/bench/`, and write `BENCHMARKS.md` from their results."""
     unknown = set(arguments.names) - set(BENCHES)
     if unknown:
         raise DevError(f"There is no {', '.join(sorted(unknown))}; choose of {', '.join(BENCHES)}.")
     _, python, comfyui = _prepare(arguments)
     environment = child_environment() | {"VIVACE_COMFYUI": str(comfyui)}
     names = [] if arguments.page_only else arguments.names or BENCHES
-    steps = [[f"vivace.bench.{name}", *extra] for name in names]
-    for step in [*steps, ["vivace.bench.benchmarks"]]:
+    steps = [[f"vivace.devkit.bench.{name}", *extra] for name in names]
+    for step in [*steps, ["vivace.devkit.bench.benchmarks"]]:
         command = [str(python), "-m", *step]
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         if status != 0:
@@ -124,9 +124,9 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
 
 
 def fuzz(arguments: Namespace, extra: list[str]) -> int:
-    """Fuzz by `fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
+    """Fuzz by `devkit/fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
     _, python, _ = _prepare(arguments)
-    command = [str(python), "-m", "vivace.fuzz", *arguments.targets]
+    command = [str(python), "-m", "vivace.devkit.fuzz", *arguments.targets]
     for name in ("seconds", "seed", "replay", "log"):
         if getattr(arguments, name) is not None:
             command += [f"--{name}", getattr(arguments, name)]
@@ -162,7 +162,7 @@ def audit(arguments: Namespace, extra: list[str]) -> int:
 def soak(arguments: Namespace, extra: list[str]) -> int:
     """Run a long sequence of prompts; exit status 1 when anything grows, fails or differs."""
     _, python, comfyui = _prepare(arguments)
-    command = [str(python), "-m", "vivace.soak", "--comfyui", str(comfyui)]
+    command = [str(python), "-m", "vivace.devkit.soak", "--comfyui", str(comfyui)]
     command += ["--prompts", str(arguments.prompts), "--seed", str(arguments.seed)]
     if arguments.log:
         command += ["--log", str(Path(arguments.log).expanduser().resolve())]

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .layout import DEV, ROOT, DevError, child_environment, say
+from .rig.layout import DEV, ROOT, DevError, child_environment, say
 
 TOOLS_FOLDER = DEV / "node"
 CONFIG_FOLDER = ROOT / "devkit" / "web"

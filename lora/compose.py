@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .architecture import Architecture
-from .branch import Branch, Term
-from .delta import Delta, LowRank
-from .dora import Dora, Norm
-from .fusion import Placed, fuse
+from .factors.branch import Branch, Term
+from .factors.delta import Delta, LowRank
+from .factors.dora import Dora, Norm
+from .factors.fusion import Placed, fuse
+from .factors.relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
-from .relative import Relative, Scaling
+from .mapping.architecture import Architecture
 from .stack import LoraSet
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running

@@ -10,17 +10,26 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from .adapter_config import NAME, AdapterConfig, config_beside, read_config
-from .architecture import Architecture
-from .evidence import judge, labels_of
-from .families import TITLES
-from .file import LoraFile, Stamp, stamp
-from .header import TensorInfo
-from .mapping import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, KeyMap, map_keys, resolve_names
-from .models import standard
-from .plan import ModulePlan, Plans, plan_file
+from .factors.families import TITLES
+from .factors.plan import ModulePlan, Plans, plan_file
+from .factors.stated import contradictions
+from .files.header import TensorInfo
+from .files.open_file import LoraFile, Stamp, stamp
+from .mapping.adapter_config import NAME, AdapterConfig, config_beside, read_config
+from .mapping.architecture import Architecture
+from .mapping.evidence import judge, labels_of
+from .mapping.models import standard
+from .mapping.tensor_names import (
+    IGNORED,
+    MAPPED,
+    REFUSED,
+    UNMATCHED,
+    KeyEntry,
+    KeyMap,
+    map_keys,
+    resolve_names,
+)
 from .report import Report
-from .stated import contradictions
 
 
 class Identity(NamedTuple):

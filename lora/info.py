@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .adapter_config import json_object, number, read_config
 from .examine import Identity, identity, look
-from .models import standard
+from .files.sidecars import Facts, Stamps, plain, read_facts, stamps, unique
+from .mapping.adapter_config import json_object, number, read_config
+from .mapping.models import standard
 from .report import Report, printable
-from .sidecars import Facts, Stamps, plain, read_facts, stamps, unique
 
 MAX_TAGS = 200
 _TOP_TAGS = 5

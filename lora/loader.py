@@ -12,11 +12,6 @@ from time import perf_counter
 import torch
 
 from ..byte_lru import ByteLru
-from .adapters import build, non_finite
-from .architecture import Architecture
-from .cache import default_limit
-from .delta import Delta
-from .dora import Dora
 from .errors import LoraModelError, Unusable
 from .examine import (
     Examination,
@@ -30,12 +25,17 @@ from .examine import (
     remember,
     settled,
 )
-from .file import LoraFile
-from .header import TensorInfo
-from .mapping import IGNORED
-from .models import standard
-from .plan import Fault, GroupPlan, ModulePlan
-from .relative import Relative
+from .factors.adapters import build, non_finite
+from .factors.delta import Delta
+from .factors.dora import Dora
+from .factors.plan import Fault, GroupPlan, ModulePlan
+from .factors.relative import Relative
+from .files.cache import default_limit
+from .files.header import TensorInfo
+from .files.open_file import LoraFile
+from .mapping.architecture import Architecture
+from .mapping.models import standard
+from .mapping.tensor_names import IGNORED
 from .report import Report
 from .rivals import Rival, settle
 from .text_encoder import keep_text_encoder, text_encoder_names

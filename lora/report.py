@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from .mapping import IGNORED, UNMATCHED, KeyEntry
-from .name_ranges import folded
-from .plan import Fault
+from .factors.plan import Fault
+from .mapping.name_ranges import folded
+from .mapping.tensor_names import IGNORED, UNMATCHED, KeyEntry
 
 _SHOWN = 3
 _LONGEST = 200

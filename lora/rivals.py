@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .delta import Delta, Dense, LowRank
 from .errors import Unusable
-from .fusion import singular
+from .factors.delta import Delta, Dense, LowRank
+from .factors.fusion import singular
 
 if TYPE_CHECKING:
     from .loader import Entry

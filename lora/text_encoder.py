@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .examine import Identity, identity, look
-from .file import LoraFile
-from .naming import Ignored
+from .files.open_file import LoraFile
+from .mapping.module_names import Ignored
 from .report import Report
 
 if TYPE_CHECKING:

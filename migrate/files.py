@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..lora.names import lora_files_below
+from ..hub.model_folders import ModelFolder, find_models
+from ..lora.files.file_names import lora_files_below
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
-from ..vlm.model_folders import ModelFolder, find_models
 from .rules import Known
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..lora.file_types import is_lora_file
+from ..lora.files.file_types import is_lora_file
 from .rules import NewNode, NotMigratable, OldNode, as_number, find_name, shown
 from .widgets import is_list, is_number, is_record
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..lora.file_types import by_slashes
-from ..lora.names import LoraNameError, resolve
+from ..lora.files.file_names import LoraNameError, resolve
+from ..lora.files.file_types import by_slashes
 from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 

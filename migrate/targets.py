@@ -1,6 +1,6 @@
 """The inputs and outputs of our nodes, in the order in which the editor saves them.
 
-`tests/migrate/test_targets.py` compares this table with the real schemas and with the editor.
+`tests/server/migrate/test_targets.py` compares this table with the real schemas and the editor.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..defaults import DEFAULTS
-from ..vlm.preset_prompts import NONE as NO_PRESET
+from ..defaults import DEFAULTS, NO_PRESET
 from .widgets import CONTROL
 
 # Where an old node had no preset, ours shall not add one.

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..vlm.model_check import CheckedModel
-from ..vlm.refused_load import REFUSALS, refusal
+from ..hub.model_check import CheckedModel
+from ..hub.musicgen_folders import MELODY, check_music_model
+from ..hub.refused_load import REFUSALS, refusal
 from .errors import MusicError
-from .model_folder import MELODY, check_music_model
 
 DTYPES = {
     "float16": torch.float16,

@@ -74,7 +74,7 @@ class ApiKey(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, source: Any = None, key_name: Any = None) -> bool | str:
-        from ..vlm.key_shape import REMOVED, looks_like_key
+        from ..vlm.remote.key_shape import REMOVED, looks_like_key
 
         if source not in SOURCES:
             # Not shown either: a key may have been pasted there.
@@ -86,7 +86,7 @@ class ApiKey(io.ComfyNode):
 
     @classmethod
     def execute(cls, source: str, key_name: str) -> io.NodeOutput:
-        from ..vlm.secret import Secret
+        from ..vlm.remote.secret import Secret
 
         name = key_name.strip()
         if source == ENVIRONMENT:

@@ -15,7 +15,7 @@ _DEFAULTS = DEFAULTS["VivaceGenerateMusic"]
 
 
 def _find(roots: list[str]) -> Any:
-    from ..music.model_folder import find_music_models
+    from ..hub.musicgen_folders import find_music_models
 
     return find_music_models(roots)
 

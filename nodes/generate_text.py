@@ -116,8 +116,8 @@ class GenerateText(io.ComfyNode):
         price_answer: float = _DEFAULTS["price_answer"],
         api_key: Any = None,
     ) -> io.NodeOutput:
-        from ..vlm.token_count import Prices
-        from ..wrappers.text_answer import TurnSettings, take_turn
+        from ..vlm.remote.token_count import Prices
+        from ..wrappers.vlm.text_answer import TurnSettings, take_turn
 
         check_choices(
             cls.hidden,
@@ -260,7 +260,7 @@ def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
 
 
 def _conversation(chat: Any, system_prompt: str) -> Any:
-    from ..vlm.chat import Chat
+    from ..vlm.text.chat import Chat
 
     if chat is None:
         return Chat(system_prompt)

@@ -244,9 +244,9 @@ def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], 
 def _apply(
     model: Any, clip: Any, rows: list[LoraRow], mode: str, strict: bool
 ) -> tuple[Any, Any, str]:
-    from ..lora.cache import default_limit
+    from ..lora.files.cache import default_limit
     from ..lora.loader import CACHE
-    from ..wrappers.stack import apply_stack
+    from ..wrappers.lora.stack import apply_stack
 
     limit = settings.lora_cache_bytes()
     CACHE.resize(default_limit if limit is None else limit)

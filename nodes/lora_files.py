@@ -21,7 +21,7 @@ def listed_loras() -> Mapping[str, str]:
     A workflow saved on Windows names `styles\\ink.safetensors`; it must work on Linux too. A prompt
     asks for every row, so the table is made anew only when the list has changed.
     """
-    from ..lora.file_types import by_slashes
+    from ..lora.files.file_types import by_slashes
 
     global _last
     names = folder_paths.get_filename_list("loras")
@@ -37,7 +37,7 @@ def missing_loras(names: Iterable[str]) -> str | None:
 
     Only listed names are ever opened, so a name that climbs out of the LoRA folders is missing too.
     """
-    from ..lora.names import LoraNameError, resolve
+    from ..lora.files.file_names import LoraNameError, resolve
 
     listed = listed_loras()
     complaints = []
@@ -67,7 +67,7 @@ def listed_name(name: str) -> str:
     Raises:
         ValueError: it means no listed file, or several.
     """
-    from ..lora.names import LoraNameError, resolve
+    from ..lora.files.file_names import LoraNameError, resolve
 
     listed = listed_loras()
     try:
@@ -82,7 +82,7 @@ def file_identity(name: str) -> tuple[Any, ...]:
     Equal as long as the files are the same, and of values that ComfyUI can hash.
     """
     from ..lora.examine import identity
-    from ..lora.sidecars import stamps
+    from ..lora.files.sidecars import stamps
 
     path = lora_path(name)
     return name, identity(path), stamps(path)
@@ -105,7 +105,7 @@ def lora_entries() -> list[dict[str, Any]]:
 
     Each folder is read once, whatever the number of files.
     """
-    from ..lora.sidecars import previews
+    from ..lora.files.sidecars import previews
 
     folders: dict[str, list[str]] = {}
     for name in listed_loras():

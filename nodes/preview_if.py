@@ -105,7 +105,7 @@ class PreviewIf(io.ComfyNode):
             unused = image if replacement is NOT_CONNECTED else replacement
             passed = ExecutionBlocker(None) if otherwise == STOP else unused
             return io.NodeOutput(passed, ui=shown)
-        from ..wrappers.image_files import preview_pngs, save_pngs
+        from ..wrappers.preview.image_files import preview_pngs, save_pngs
 
         if action == PREVIEW:
             shown["images"] = preview_pngs(image, cls.hidden)

@@ -79,7 +79,7 @@ class PreviewOutputs(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..toolkit.preview_report import as_json, as_markdown
         from ..toolkit.summary import Summary
-        from ..wrappers.value_previews import Shown, show
+        from ..wrappers.preview.value_previews import Shown, show
 
         connected = [(name, items) for name, items in (values or {}).items() if items is not None]
         sources = _sources(cls.hidden.prompt, cls.hidden.unique_id)

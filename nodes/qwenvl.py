@@ -120,7 +120,7 @@ class QwenVL(io.ComfyNode):
         api_key: Any = None,
     ) -> io.NodeOutput:
         from ..vlm.preset_prompts import NONE, instruction
-        from ..wrappers.vlm_answer import answer, question_of
+        from ..wrappers.vlm.vlm_answer import answer, question_of
 
         choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         values.configure_cache()

@@ -96,8 +96,8 @@ class QwenVLBatch(io.ComfyNode):
     def execute(cls, **entered: Any) -> io.NodeOutput:
         from ..vlm.caption_folder import ImageFolder
         from ..vlm.preset_prompts import NONE, instruction
-        from ..wrappers.vlm_batch import BatchPrompt, caption_folder, caption_images
-        from ..wrappers.vlm_session import open_session
+        from ..wrappers.vlm.vlm_batch import BatchPrompt, caption_folder, caption_images
+        from ..wrappers.vlm.vlm_session import open_session
 
         choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         images = [image for batch in _list(entered.pop("images", None)) for image in batch]

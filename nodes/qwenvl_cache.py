@@ -69,7 +69,7 @@ class QwenVLCache(io.ComfyNode):
         size: dict[str, Any] | None = None,
         after: Any = None,
     ) -> io.NodeOutput:
-        from ..wrappers import vlm_cache
+        from ..wrappers.vlm import vlm_cache
 
         choices.check_choices(cls.hidden, size=SIZES)
         values.configure_cache()

@@ -47,7 +47,7 @@ class QwenVLDownload(io.ComfyNode):
 
     @classmethod
     def execute(cls, repository: str, revision: str = _DEFAULTS["revision"]) -> io.NodeOutput:
-        from ..wrappers.vlm_download import download
+        from ..wrappers.vlm.vlm_download import download
 
         root = Path(folder_paths.models_dir) / "LLM"
         name, line = download(repository.strip(), revision.strip() or "main", root)

@@ -67,7 +67,7 @@ class LoadSvdquantModel(io.ComfyNode):
         from comfy.model_management import throw_exception_if_processing_interrupted
         from comfy.utils import ProgressBar
 
-        from ..wrappers.svdquant_model import load_svdquant
+        from ..wrappers.svdquant.svdquant_model import load_svdquant
 
         bar = ProgressBar(1)
 

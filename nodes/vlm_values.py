@@ -17,7 +17,7 @@ SAMPLINGS = [MODEL_DEFAULT, GREEDY, CUSTOM] = ["model default", "greedy", "custo
 
 
 def _find(roots: list[str]) -> Any:
-    from ..vlm.model_folders import find_models
+    from ..hub.model_folders import find_models
 
     return find_models(roots)
 
@@ -35,8 +35,8 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
         ValueError: there is no engine, the model is not there, no server model is named, or two
             keys are, or none is where the variable says.
     """
-    from ..vlm.load_options import LoadOptions
-    from ..wrappers.vlm_session import LocalChoice, ServerChoice
+    from ..vlm.loading.load_options import LoadOptions
+    from ..wrappers.vlm.vlm_session import LocalChoice, ServerChoice
 
     if not given(engine):
         raise ValueError(f"engine is missing; choose {LOCAL} or {SERVER}")
@@ -63,7 +63,7 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
 
 def _key(variable: str, api_key: Any) -> Any:
     """The key of a server, from one of the two places where it may be named."""
-    from ..vlm.secret import Secret
+    from ..vlm.remote.secret import Secret
 
     if api_key is None:
         return Secret.from_environment(variable) if variable else None
@@ -82,8 +82,8 @@ def answer_settings(
     stop: tuple[str, ...] = (),
 ) -> Any:
     """How to answer, as `vlm.question.AnswerSettings`."""
+    from ..vlm.decode.sampling import Sampling
     from ..vlm.question import AnswerSettings
-    from ..vlm.sampling import Sampling
 
     values = with_defaults("sampling", sampling, VLM)
     kind = values.pop("sampling", MODEL_DEFAULT)
@@ -103,6 +103,6 @@ def cache_folder() -> Path:
 
 def configure_cache() -> None:
     """Size the image cache as the settings say, unless QwenVL Cache has done it otherwise."""
-    from ..wrappers.vlm_cache import CacheSizes, configure_once
+    from ..wrappers.vlm.vlm_cache import CacheSizes, configure_once
 
     configure_once(CacheSizes(*settings.vlm_cache_megabytes()), cache_folder())

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..lora.architecture import Architecture
-from ..lora.header import Header
+from ..lora.files.header import Header
+from ..lora.mapping.architecture import Architecture
 from .errors import CheckpointError, Refused
 from .layers import GROUP, CheckpointLayer, Kind, group_layers
 from .models import QuantizedFamily, find_family

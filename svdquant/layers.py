@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..lora.header import TensorInfo
+from ..lora.files.header import TensorInfo
 from .errors import Refused
 
 Kind = Literal["svdq", "awq", "dense"]

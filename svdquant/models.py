@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from ..lora.architecture import Architecture, Module
-from ..lora.models import qwen_image, z_image
+from ..lora.mapping.architecture import Architecture, Module
+from ..lora.mapping.models import qwen_image, z_image
 from .errors import Refused
 from .layers import CheckpointLayer, Kind
 

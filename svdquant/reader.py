@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from ..lora.errors import LoraError
-from ..lora.file import LoraFile
+from ..lora.files.open_file import LoraFile
 from .checkpoint import describe
 from .errors import CheckpointError
 from .stored import MARKER

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..lora.file import Stamp
-from ..lora.writer import TensorWriter
+from ..lora.files.open_file import Stamp
+from ..lora.files.writer import TensorWriter
 
 # The file that a copy was made of, as far as the file system tells.
 SOURCE = "vivace_source"

@@ -16,10 +16,10 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from skips import ON_CI, Skips
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.demo.models import ensure_models, import_comfy
-from vivace.devkit.layout import MODELS, OUT
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import ensure_models, import_comfy
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import MODELS, OUT
+from vivace.devkit.rig.server import ComfyServer
 from without_browser import WithoutBrowser
 
 # How long an example takes says something about the machine, not about the code.
@@ -114,7 +114,7 @@ def models(comfyui_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def svdquant_models(comfyui: ModuleType) -> Path:
     """The folder with a one-block SVDQuant checkpoint, and dense models that it stands for."""
-    from support.svdquant_files import ensure_svdquant_models
+    from vivace.devkit.doubles.svdquant_files import ensure_svdquant_models
 
     with _making_models():
         ensure_svdquant_models(MODELS)
@@ -133,7 +133,7 @@ def z_image(comfyui: ModuleType) -> None:
 @pytest.fixture(scope="session")
 def vlm_models() -> Path:
     """A folder with small vision-language models; one of them is not complete."""
-    from vivace.tests.vlm.small_models import FAMILIES, save_model
+    from vivace.devkit.doubles.small_vlm import FAMILIES, save_model
 
     folder = WORK / "llm"
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +148,7 @@ def vlm_models() -> Path:
 @pytest.fixture(scope="session")
 def music_models() -> Path:
     """A folder with small MusicGen models; one of them is not complete."""
-    from vivace.tests.music.small_music import KINDS, save_model
+    from support.small_music import KINDS, save_model
 
     folder = WORK / "musicgen"
     shutil.rmtree(folder, ignore_errors=True)

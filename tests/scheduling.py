@@ -6,9 +6,16 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 # The server of these has several models in memory, up to 9 GB: there is room for one such.
-TOGETHER = "tests/cli_server"
+TOGETHER = "tests/server/commands"
 # Files whose tests start servers, browsers and programs, and wait for them.
-WAITING = (TOGETHER, "tests/browser/", "tests/faults/", "tests/migrate/", "tests/test_")
+WAITING = (
+    "tests/browser/",
+    "tests/devkit/",
+    "tests/server/",
+    "tests/pack/faults/",
+    "tests/pack/migrate/",
+    "tests/pack/test_",
+)
 
 
 class Scheduling(LoadFileScheduling):

@@ -30,7 +30,7 @@ def _cuda() -> bool:
 
 
 def _older() -> bool:
-    from vivace.devkit.layout import NEWEST
+    from vivace.devkit.rig.layout import NEWEST
 
     folder = Path(os.environ.get("VIVACE_COMFYUI", f"comfyui-{NEWEST.version}"))
     return sys.version_info < (3, 11) or folder.name != f"comfyui-{NEWEST.version}"

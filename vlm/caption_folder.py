@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..defaults import DEFAULTS
-from .model_folders import PARTIAL_SUFFIX
+from ..hub.model_folders import PARTIAL_SUFFIX
 
 _EXISTING = DEFAULTS["VivaceQwenVLBatch"]["existing"]
 

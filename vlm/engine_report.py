@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .embed import EmbedReport
+from .vision.embed import EmbedReport
 
 _SHOWN = 8
 

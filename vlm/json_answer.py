@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from .chat import ChatMessage
-from .openai_reply import Reply
 from .question import Question
-from .remote_errors import RemoteError
+from .remote.openai_reply import Reply
+from .remote.remote_errors import RemoteError
+from .text.chat import ChatMessage
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n?```", re.DOTALL | re.IGNORECASE)
 _NOT_TAKEN = frozenset({400, 415, 422, 501})

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from .answer_reader import GenerationSettings
-from .chat_prompt import Prompt, Turn
-from .embed import Embedded, EmbedReport, embed_images
-from .embedding_cache import EmbeddingCache
+from .decode.answer_reader import GenerationSettings
+from .decode.generate import Generated, generate
+from .decode.prefill import Prefilled, prefill
+from .decode.prefix_cache import PrefixCache
 from .engine_report import EngineReport
-from .generate import Generated, generate
 from .local_model import LocalModel
-from .openai_reply import Reply, Usage
-from .prefill import Prefilled, prefill
-from .prefix_cache import PrefixCache
-from .thinking import Piece
+from .remote.openai_reply import Reply, Usage
+from .text.chat_prompt import Prompt, Turn
+from .text.thinking import Piece
+from .vision.embed import Embedded, EmbedReport, embed_images
+from .vision.embedding_cache import EmbeddingCache
 
 
 @dataclass(frozen=True)

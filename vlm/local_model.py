@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .chat_prompt import ChatPrompts
-from .decode_graphs import DECODE_GRAPHS, DecodeGraphs
-from .embed import ModelIdentity
-from .four_bit import prepare_for_cpu
-from .language_model import LanguageModel
-from .load_options import LoadError, LoadOptions, from_pretrained_options
-from .model_check import CheckedModel, check_model
-from .model_folders import CONFIG, read_json
-from .pixels import PixelFormat
-from .refused_load import REFUSALS, refusal
-from .sampling import Sampling
-from .tower_check import check_tower
-from .tower_load import check_whole
-from .vision_tower import VisionTower, find_vision_tower
+from ..hub.model_check import CheckedModel, check_model
+from ..hub.model_folders import CONFIG, read_json
+from ..hub.refused_load import REFUSALS, refusal
+from .decode.decode_graphs import DECODE_GRAPHS, DecodeGraphs
+from .decode.language_model import LanguageModel
+from .decode.sampling import Sampling
+from .loading.four_bit import prepare_for_cpu
+from .loading.load_options import LoadError, LoadOptions, from_pretrained_options
+from .text.chat_prompt import ChatPrompts
+from .vision.embed import ModelIdentity
+from .vision.pixels import PixelFormat
+from .vision.tower_check import check_tower
+from .vision.tower_load import check_whole
+from .vision.vision_tower import VisionTower, find_vision_tower
 
 _OLD_TEMPLATE = "chat_template.json"
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .quality import QUALITIES, ImageGrid, budget_of, grid_of
+from .vision.quality import QUALITIES, ImageGrid, budget_of, grid_of
 
 _DTYPES = (
     "float32",
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .onnx_check import check_errors, output_errors, samples_of
-    from .onnx_export import check_packages, export_encoder
-    from .tower_load import load_tower
+    from .onnx.onnx_check import check_errors, output_errors, samples_of
+    from .onnx.onnx_export import check_packages, export_encoder
+    from .vision.tower_load import load_tower
 
     check_packages()
     checked, tower = load_tower(options.model, options.dtype)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from ..defaults import VLM
-from .answer_reader import GenerationSettings
-from .chat import ChatMessage
-from .chat_prompt import ImagePart, Turn, VideoPart
+from .decode.answer_reader import GenerationSettings
+from .decode.sampling import Sampling
 from .local_engine import LocalRequest
-from .openai_request import ChatRequest, Message
-from .sampling import Sampling
-from .video import FrameSample
+from .remote.openai_request import ChatRequest, Message
+from .text.chat import ChatMessage
+from .text.chat_prompt import ImagePart, Turn, VideoPart
+from .vision.video import FrameSample
 
 _SEEDS = 2**31  # not every server takes more
 

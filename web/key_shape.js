@@ -1,4 +1,4 @@
-// Tells an API key from the name of one: the rules of vlm/key_shape.py, which a test compares.
+// Tells an API key from the name of one: the rules of vlm/remote/key_shape.py, which a test compares.
 
 const PREFIX = new RegExp(
   "^(?:(?:sk|pk|rk|xai|gsk|r8|hf|fw|fal|pplx|nvapi|csk|tgp|glpat|ghp|gho|ghs|ghu|github_pat|AIza|AKIA)" +

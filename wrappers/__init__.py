@@ -1,1 +1,1 @@
-"""Ties `lora/` to models that ComfyUI runs."""
+"""Ties the layers below to ComfyUI: models that run, memory, progress."""

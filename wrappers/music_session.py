@@ -10,9 +10,10 @@ import torch
 from comfy.model_management import get_torch_device, throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 
+from ..hub.model_folders import CONFIG, read_json
+from ..hub.musicgen_folders import check_music_model
 from ..music.codec import decode_bytes
 from ..music.compose import MusicRequest, compose
-from ..music.model_folder import check_music_model
 from ..music.music_model import (
     TRAINED_SECONDS,
     MusicModel,
@@ -20,8 +21,7 @@ from ..music.music_model import (
     music_model_key,
     resolve_dtype,
 )
-from ..vlm.headroom import ACTIVATION_BYTES
-from ..vlm.model_folders import CONFIG, read_json
+from ..vlm.loading.headroom import ACTIVATION_BYTES
 from .whole_model import WholeModelPatcher, WholeModelPool
 
 POOL: WholeModelPool[MusicModel] = WholeModelPool()

@@ -86,7 +86,7 @@ def run(values: Values, out: Output) -> int:
 
 
 def _fill(builder: Builder, values: Values, path: Path) -> None:
-    from ...vlm.preset_prompts import NONE
+    from ...defaults import NO_PRESET
 
     builder.add("caption", NODE, folder=str(path), subfolders=values.subfolders)
     _choose_engine(builder, values)
@@ -95,7 +95,7 @@ def _fill(builder: Builder, values: Values, path: Path) -> None:
         builder.set("caption", name, getattr(values, attribute), flag)
     if values.prompt is not None:
         builder.set("caption", "prompt", values.prompt, "--prompt")
-        builder.set("caption", "preset", NONE, "--prompt")
+        builder.set("caption", "preset", NO_PRESET, "--prompt")
     builder.set("caption", "preset", values.preset, "--preset")
     if values.greedy:
         builder.set("caption", "sampling", "greedy", "--greedy")

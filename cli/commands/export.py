@@ -77,8 +77,8 @@ def _merge(stack: list[tuple[str, float]], path: Path, values: Values, out: Outp
     from pathlib import Path
 
     from ..lora_output import show
+    from ..lora_sources import merge
     from ..stack_words import local_files
-    from .lora_merge import merge
 
     roots = [values.models, values.settings["comfyui"].value]
     folders = [

@@ -60,7 +60,6 @@ _INPUTS = {
     "steps": ("sampler", "steps"),
     "seed": ("sampler", "seed"),
 }
-_GRID = 16
 
 
 def run(values: Values, out: Output) -> int:
@@ -101,9 +100,10 @@ def _fill(builder: Builder, values: Values) -> list[dict[str, object]]:
     for attribute, (node, name) in _INPUTS.items():
         builder.set(node, name, getattr(values, attribute), f"--{attribute}")
     if values.size is not None:
-        for name, length in zip(
-            ("width", "height"), parse_size(values.size, "--size"), strict=True
-        ):
+        from ..workflow.size import parse_size
+
+        size = parse_size(values.size, "--size")
+        for name, length in zip(("width", "height"), size, strict=True):
             builder.set("size", name, length, "--size")
     if values.negative is not None:
         if prompt["sampler"]["inputs"]["cfg"] <= 1:
@@ -117,8 +117,8 @@ def _fill(builder: Builder, values: Values) -> list[dict[str, object]]:
 
 
 def _rows(builder: Builder, words: list[str]) -> list[dict[str, object]]:
+    from ..lora_sources import source
     from ..workflow.build import named_lora
-    from .lora_merge import source
 
     offered = builder.choices("LoraLoader", "lora_name")
     rows = []
@@ -127,19 +127,3 @@ def _rows(builder: Builder, words: list[str]) -> list[dict[str, object]]:
         lora = named_lora(str(path), offered, "--lora")
         rows.append({"on": True, "lora": lora, "strength": strength})
     return rows
-
-
-def parse_size(text: str, place: str) -> tuple[int, int]:
-    """Width and height in pixels.
-
-    Raises:
-        UsageError: they are none; `place` says where they come from.
-    """
-    import re
-
-    found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
-    size = tuple(map(int, found.groups())) if found else (0, 0)
-    if not all(size) or any(length % _GRID for length in size):
-        problem = f"{place} {text}: must be two multiples of {_GRID}"
-        raise UsageError(problem, "Write it as 1328x800")
-    return size[0], size[1]

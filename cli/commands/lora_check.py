@@ -30,7 +30,7 @@ COMMAND = Command(
 def run(values: Values, out: Output) -> int:
     """Check the folder."""
     from ...lora.report import printable
-    from ...lora_tools.check import check_folder
+    from ...lora.tools.check import check_folder
 
     with out.progress("checking", 1.0) as step:
         report = check_folder(values.folder, values.model, step)

@@ -43,9 +43,9 @@ def run(values: Values, out: Output) -> int:
     from ..lora_output import limit, show, target, torch_options
 
     path = target(values, values.tuned, values.base)
-    from ...lora_tools.checkpoint import ModelCheckpoint
-    from ...lora_tools.extract import extract
-    from ...lora_tools.shrink import Limit
+    from ...lora.tools.checkpoint import ModelCheckpoint
+    from ...lora.tools.extract import extract
+    from ...lora.tools.shrink import Limit
 
     with (
         ModelCheckpoint(values.tuned) as tuned,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...lora.file_types import ENDINGS
+from ...lora.files.file_types import ENDINGS
 from ..errors import FAILED, OK
 from ..spec import Argument, Command, Option, Values, files
 
@@ -43,7 +43,7 @@ def run(values: Values, out: Output) -> int:
     from ...lora.errors import LoraError
     from ...lora.examine import inspect
     from ...lora.report import Report, printable
-    from ...lora_tools.checkpoint import ModelCheckpoint, against
+    from ...lora.tools.checkpoint import ModelCheckpoint, against
 
     def one(path: Path, checkpoint: ModelCheckpoint | None) -> Report | LoraError:
         try:

@@ -33,8 +33,8 @@ def run(values: Values, out: Output) -> int:
     import tempfile
     from pathlib import Path
 
-    from ...profiler.server import comfyui_around, find_python
-    from ...profiler.startup import OURS, as_text, measure
+    from ..startup.measure import OURS, as_text, measure
+    from ..startup.server import comfyui_around, find_python
 
     found = values.comfyui or comfyui_around(Path(__file__).absolute().parents[2])
     if found is None:

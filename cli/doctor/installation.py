@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ...profiler.server import comfyui_around, find_python
+from ..startup.server import comfyui_around, find_python
 from .finding import BROKEN, WARNING, Finding
 from .version_numbers import at_least
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...music.model_folder import check_complete_music, find_music_models
-from ...vlm.model_check import check_files
-from ...vlm.model_folders import ModelFolderError, find_models
+from ...hub.model_check import check_files
+from ...hub.model_folders import ModelFolderError, find_models
+from ...hub.musicgen_folders import check_complete_music, find_music_models
 from .finding import BROKEN, NOTE, WARNING, Finding
 from .model_roots import model_roots
 from .version_numbers import at_least

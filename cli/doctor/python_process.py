@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ...profiler.server import environment
 from ..errors import CliError
+from ..startup.server import environment
 
 _SECONDS = 120
 

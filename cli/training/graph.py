@@ -6,10 +6,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..commands.infer import parse_size
 from ..errors import CliError, UsageError
 from ..workflow.build import Builder, named_lora
 from ..workflow.families import Files, choose_files, template
+from ..workflow.size import parse_size
 from .config import INPUTS, Config
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ...lora.file_types import by_slashes
-from ...lora.names import LoraNameError, resolve
+from ...lora.files.file_names import LoraNameError, resolve
+from ...lora.files.file_types import by_slashes
 from ..errors import CliError, UsageError
 from ..parser import did_you_mean
 from .assign import typed

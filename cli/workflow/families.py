@@ -14,10 +14,22 @@ from .convert import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from ..spec import Values
-    from ..training.config import Config
+
+    class Wanted(Protocol):
+        """What a person may have named, other than by options."""
+
+        @property
+        def family(self) -> str | None: ...
+        @property
+        def model(self) -> str | None: ...
+        @property
+        def text_encoder(self) -> str | None: ...
+        @property
+        def vae(self) -> str | None: ...
+
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -78,7 +90,7 @@ class Files:
         }
 
 
-def choose_files(builder: Builder, values: Values | Config, prefix: str = "--") -> Files:
+def choose_files(builder: Builder, values: Values | Wanted, prefix: str = "--") -> Files:
     """The files that `model`, `family`, `text_encoder` and `vae` name, else those that fit.
 
     Args:

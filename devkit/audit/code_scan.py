@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..layout import DevError, child_environment
-from ..published import copy_pack
+from ..rig.layout import DevError, child_environment
+from ..rig.published import copy_pack
 from .known import KnownCode
 
 PACKAGE = "nodesafe==0.6.0"

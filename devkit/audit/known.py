@@ -43,17 +43,17 @@ VULNERABILITIES: tuple[KnownVulnerability, ...] = ()
 CODE = (
     KnownCode(
         "shell_execution",
-        ("cli/doctor/python_process.py", "profiler/startup.py"),
+        ("cli/doctor/python_process.py", "cli/startup/measure.py"),
         "commands that a person types; they run the program that is named, without a shell",
     ),
     KnownCode(
         "unsafe_deserialization",
-        ("lora/file.py",),
+        ("lora/files/open_file.py",),
         "names the error that torch.load(weights_only=True) raises; nothing is unpickled otherwise",
     ),
     KnownCode(
         "native_invocation",
-        ("lora/cache.py", "lora/file.py"),
+        ("lora/files/cache.py", "lora/files/open_file.py"),
         "tensors are read into their own memory, and Windows is asked for the size of its RAM",
     ),
     KnownCode(

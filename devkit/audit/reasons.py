@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ..layout import REQUIREMENTS, ROOT
+from ..rig.layout import REQUIREMENTS, ROOT
 
 SECURITY = ROOT / "SECURITY.md"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..layout import DEV, RELEASES, say
-from ..tool_environment import tool_environment
+from ..rig.layout import DEV, RELEASES, say
+from ..rig.tool_environment import tool_environment
 from . import code_scan, reasons, vulnerabilities
 from .known import CODE, VULNERABILITIES
 

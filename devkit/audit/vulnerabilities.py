@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..layout import child_environment
+from ..rig.layout import child_environment
 from .known import KnownVulnerability
 
 PACKAGE = "pip-audit==2.10.1"

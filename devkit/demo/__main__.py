@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..client import ComfyClient, PromptFailedError, PromptRejectedError
-from ..layout import MODELS, OUT, DevError
-from ..server import ComfyServer
+from ..doubles.demo_models import BLOCK, LORAS, MODEL_FILE, VAE_FILE, ensure_models
+from ..rig.client import ComfyClient, PromptFailedError, PromptRejectedError
+from ..rig.layout import MODELS, OUT, DevError
+from ..rig.server import ComfyServer
 from .checks import Check, Result, different, equal, weights_are_exact
 from .follow import run_with_progress
-from .models import BLOCK, LORAS, MODEL_FILE, VAE_FILE, ensure_models
 from .sheet import write_contact_sheet
 from .workflow import Run, build
 

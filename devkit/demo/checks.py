@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .models import BLOCK, DemoLora, lora_state_dict
+from ..doubles.demo_models import BLOCK, DemoLora, lora_state_dict
 
 if TYPE_CHECKING:
     import torch

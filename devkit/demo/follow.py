@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Any
 
-from ..client import ComfyClient, Prompt, PromptFailedError
+from ..rig.client import ComfyClient, Prompt, PromptFailedError
 
 WIDTH = 30
 

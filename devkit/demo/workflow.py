@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..client import Prompt
+from ..rig.client import Prompt
 
 SEED = 20
 STEPS = 2

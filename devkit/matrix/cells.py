@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
-from ..layout import MATRIX_RELEASES, DevError
+from ..rig.layout import MATRIX_RELEASES, DevError
 
 PYTHONS = ("3.13", "3.12", "3.11", "3.10")
 TRANSFORMERS = {"4.57": "transformers==4.57.*", "5": "transformers>=5,<6"}

@@ -16,10 +16,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..client import ComfyClient
-from ..demo.models import ensure_models
-from ..layout import MODELS, DevError
-from ..server import ComfyServer
+from ..doubles.demo_models import ensure_models
+from ..rig.client import ComfyClient
+from ..rig.layout import MODELS, DevError
+from ..rig.server import ComfyServer
 from . import processes, prompts
 
 _PACKAGES = ("torch", "transformers", "comfyui-frontend-package", "comfy-kitchen", "numpy")

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ..environment import find_uv
-from ..layout import DEV, REQUIREMENTS, ROOT, DevError, child_environment, python_in
-from ..link import link_checkout
+from ..rig.environment import find_uv
+from ..rig.layout import DEV, REQUIREMENTS, ROOT, DevError, child_environment, python_in
+from ..rig.link import link_checkout
 from .cells import TRANSFORMERS, Cell
 
 FOLDER = DEV / "matrix"

@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ..layout import PACK_NAME, DevError, child_environment
-from ..published import copy_pack
+from ..rig.layout import PACK_NAME, DevError, child_environment
+from ..rig.published import copy_pack
 
 PACKAGE = "comfy-import-guard==1.3.0"
 _REF = "vivace-matrix"

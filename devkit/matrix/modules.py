@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..demo.models import import_comfy
-from ..layout import ROOT
+from ..doubles.demo_models import import_comfy
+from ..rig.layout import ROOT
 
 OPTIONAL = (
     *("accelerate", "aiohttp", "bitsandbytes", "jsonschema", "keyring", "nunchaku"),
     *("onnx", "onnxruntime", "onnxscript", "rich"),
 )
-_NOT_OURS = frozenset(("bench", "dev", "devkit", "docs", "fuzz", "soak", "tests"))
+_NOT_OURS = frozenset(("dev", "devkit", "docs", "tests"))
 # Programs: they print, or start ComfyUI, when they are imported.
 _SCRIPTS = frozenset(("__main__", "ask_packages", "ask_torch"))
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..layout import MATRIX_RELEASES, ROOT
+from ..rig.layout import MATRIX_RELEASES, ROOT
 from .cells import Cell, all_cells, default_cells
 
 RESULTS = ROOT / "docs" / "compatibility.json"

@@ -9,14 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..layout import MODELS, PACK_NAME
+from ..rig.layout import MODELS, PACK_NAME
 from .environment import check_environment
 from .prompts import MODEL
 
 # A keyring that has nothing in it, on every machine.
 _KEYRING = (
     "import os; os.environ['PYTHON_KEYRING_BACKEND'] = 'keyring.backends.null.Keyring'\n"
-    "from vivace.vlm.secret import Secret; Secret.from_keyring('vivace-matrix')"
+    "from vivace.vlm.remote.secret import Secret; Secret.from_keyring('vivace-matrix')"
 )
 _JSON = (
     "from vivace.toolkit.json_schema import JsonSchema as S; print(S({'type': 'null'}).fault(1))"

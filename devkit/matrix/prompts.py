@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ...cli.doctor.server import our_nodes
-from ..client import ComfyClient
 from ..demo.__main__ import Demo
 from ..demo.checks import Result, different, equal, weights_are_exact
-from ..demo.models import BLOCK, LORAS, MODEL_FILE
 from ..demo.workflow import Run, build
-from ..layout import PACK_NAME
+from ..doubles.demo_models import BLOCK, LORAS, MODEL_FILE
+from ..rig.client import ComfyClient
+from ..rig.layout import PACK_NAME
 
 MODEL = "small-qwen3_vl"
 # Up to the line of the error, which is the first that is not indented.
@@ -21,7 +21,7 @@ _TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?: .*\n)+.*$",
 
 def make_model(folder: Path) -> str:
     """Save a small Qwen-VL model with random weights, by this transformers."""
-    from ...tests.vlm.small_models import save_model
+    from ..doubles.small_vlm import save_model
 
     save_model("qwen3_vl", folder / MODEL)
     return f"by transformers, {sum(1 for _ in (folder / MODEL).iterdir())} files"

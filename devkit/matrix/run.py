@@ -9,10 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..comfyui import pinned_comfyui
-from ..environment import check_disk
-from ..layout import DEV, MATRIX_RELEASES, ROOT, say
-from ..tool_environment import tool_environment
+from ..rig.comfyui import pinned_comfyui
+from ..rig.environment import check_disk
+from ..rig.layout import DEV, MATRIX_RELEASES, ROOT, say
+from ..rig.tool_environment import tool_environment
 from . import page
 from .cells import Cell
 from .environment import (

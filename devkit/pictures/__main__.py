@@ -8,11 +8,11 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from ..browser import FLAGS, browser_program, open_editor
-from ..client import ComfyClient
-from ..demo.models import ensure_models
-from ..layout import MODELS, OUT, PACK_NAME, ROOT, DevError, say
-from ..server import ComfyServer
+from ..doubles.demo_models import ensure_models
+from ..rig.browser import FLAGS, browser_program, open_editor
+from ..rig.client import ComfyClient
+from ..rig.layout import MODELS, OUT, PACK_NAME, ROOT, DevError, say
+from ..rig.server import ComfyServer
 from .at_work import NAME as AT_WORK
 from .at_work import shoot_at_work
 from .node_pictures import our_nodes, shoot_node

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..client import ComfyClient
-from ..demo.models import LORAS, MODEL_FILE
-from ..layout import ROOT
+from ..doubles.demo_models import LORAS, MODEL_FILE
+from ..rig.client import ComfyClient
+from ..rig.layout import ROOT
 from .image_files import save_node
 
 if TYPE_CHECKING:

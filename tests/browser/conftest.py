@@ -11,8 +11,8 @@ from support.console import Console
 from support.editor import find_browser, open_editor
 from support.lora_editor import NAMES, Library, Stack
 from support.prompt_editor import CAT, OWL, SHIP, Manager
-from vivace.devkit.browser import FLAGS
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.browser import FLAGS
+from vivace.devkit.rig.server import ComfyServer
 from vivace.toolkit.prompt_library import PromptLibrary
 
 VUE_NODES = "vue => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', vue)"

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.canary import forms
 from support.editor import shoot
-from vivace.tests.vlm.test_key_shape import KEYS, NAMES
-from vivace.vlm.key_shape import looks_like_key
+from vivace.tests.pack.vlm.test_key_shape import KEYS, NAMES
+from vivace.vlm.remote.key_shape import looks_like_key
 
 KEY = "sk-pasted-Canary-1a2b3c4d5e6f7a8b9c0d"
 JUDGE = """async texts => {

@@ -15,7 +15,7 @@ from vivace.cli.workflow.widgets import choose
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-    from vivace.devkit.server import ComfyServer
+    from vivace.devkit.rig.server import ComfyServer
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "example_workflows").glob("*.json"))
 

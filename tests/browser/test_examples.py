@@ -15,13 +15,13 @@ from PIL import Image
 from playwright.sync_api import Page
 from support.editor import load, prompt_of, shoot
 from support.graphs import PEFT, row
-from support.svdquant_files import QUANTIZED
 from support.z_image_file import Z_IMAGE
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.demo.models import MODEL_FILE, VAE_FILE
-from vivace.devkit.layout import PACK_NAME
+from vivace.devkit.doubles.demo_models import MODEL_FILE, VAE_FILE
+from vivace.devkit.doubles.svdquant_files import QUANTIZED
 from vivace.devkit.pictures.image_files import THUMBNAIL_BYTES, THUMBNAIL_WIDTH
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import PACK_NAME
+from vivace.devkit.rig.server import ComfyServer
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "example_workflows").glob("*.json"))
 SWEEP = next(path for path in EXAMPLES if path.stem == "lora_strength_sweep")

@@ -7,8 +7,8 @@ from typing import Any
 from playwright.sync_api import Page
 from support.editor import prompt_of, shoot
 from support.graphs import node
-from vivace.devkit.client import ComfyClient
-from vivace.tests.vlm.openai_server import OpenAIServer, hang, stream
+from support.openai_server import OpenAIServer, hang, stream
+from vivace.devkit.rig.client import ComfyClient
 
 PLACE = """() => app.graph.nodes.forEach((node, place) => {
     node.pos = [40 + place * 520, 40];

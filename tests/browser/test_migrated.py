@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 from support.editor import load, prompt_of, says_missing, shoot
 
-GOLDEN = Path(__file__).parents[1] / "migrate" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 MIGRATED = (
     "NunchakuQwenImageLoraStackV3",
     "NunchakuZImageTurboLoraStackV4",

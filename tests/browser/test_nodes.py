@@ -18,8 +18,8 @@ from support.editor import (
     stack_of,
 )
 from support.graphs import KOHYA, PEFT, node, row, stack_prompt
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 
 def open_search(page: Page) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from playwright.sync_api import expect
 from support.editor import shoot
 from support.prompt_editor import CAT, OWL, SHIP, Manager
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 from vivace.toolkit.prompt_library import Run
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from playwright.sync_api import Page, expect
 from support.editor import load, prompt_of, shoot
 from support.graphs import node
-from vivace.devkit.client import ComfyClient
-from vivace.tests.vlm.openai_server import OpenAIServer, hang
+from support.openai_server import OpenAIServer, hang
+from vivace.devkit.rig.client import ComfyClient
 
 
 def ask(engine: dict[str, str], **inputs: Any) -> dict[str, Any]:

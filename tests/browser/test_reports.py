@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import load_file, save_file
 from support.editor import load, open_editor, shoot
 from support.graphs import KOHYA, PEFT, node, row
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.demo.models import MODEL_FILE
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
 ODD = "vivace-test-odd.safetensors"
 LOADER = node("VivaceLoraLoader", lora=KOHYA, strength=0.5)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from support.editor import editor_in, load, shoot
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.server import ComfyServer
 
-GOLDEN = Path(__file__).parents[1] / "migrate" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 NEW = {
     "Vivace.LoRA.Mode": "branch",
     "Vivace.QwenVL.ImageQuality": "fast",

@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import Page
 from support.editor import prompt_of, shoot, stack_of
 from support.graphs import KOHYA, PEFT, node, row
-from vivace.devkit.demo.models import MODEL_FILE, VAE_FILE
+from vivace.devkit.doubles.demo_models import MODEL_FILE, VAE_FILE
 
 VALUES = ".vivace-values"
 PLACE = """([kind, width, height]) => app.graph.nodes.forEach((node, place) => {

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vivace.devkit import browser, browser_install, commands
-from vivace.devkit.layout import NEWEST, DevError
+from vivace.devkit import commands
+from vivace.devkit.rig import browser, browser_install
+from vivace.devkit.rig.layout import NEWEST, DevError
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the stand-in is a script with a first line"

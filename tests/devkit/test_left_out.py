@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from skips import LIST, allowed
-from vivace.devkit.layout import ROOT
+from vivace.devkit.rig.layout import ROOT
 
 TESTS = LIST.parent
 CONFTEST = """from pathlib import Path

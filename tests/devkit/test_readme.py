@@ -11,9 +11,9 @@ import pytest
 from vivace.cli.parser import parse
 from vivace.cli.table import COMMANDS, load, split
 from vivace.devkit import commands as dev_commands
-from vivace.devkit.layout import ROOT
 from vivace.devkit.pictures.at_work import PICTURE, PLACES, prompt
-from vivace.devkit.published import published_files
+from vivace.devkit.rig.layout import ROOT
+from vivace.devkit.rig.published import published_files
 
 HERE = "https://github.com/vivace-nodes/ComfyUI-Vivace"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_prompts_of_the_pages_name_inputs_that_exist(page: str) -> None:
 
 def test_whether_there_is_a_release_is_told() -> None:
     unreleased = re.search(r"^## ([\d.]+), not released yet", text_of("CHANGELOG.md"), re.MULTILINE)
-    told = re.search(r"Version ([\d.]+) is not released yet", README)
+    told = re.search(r"Version ([\d.]+) is\s+not\s+released\s+yet", README)
     assert (unreleased and unreleased[1]) == (told and told[1])
 
 
@@ -258,7 +258,7 @@ def test_sizes_are_those_of_the_networks() -> None:
     import comfy.ldm.qwen_image.model
     import comfy.ops
     import torch
-    from vivace.lora import models
+    from vivace.lora.mapping import models
 
     given: dict[str, Any] = {
         "device": "meta", "dtype": torch.bfloat16, "operations": comfy.ops.disable_weight_init

@@ -15,7 +15,7 @@ import yaml
 from vivace.cli.parser import parse
 from vivace.cli.table import load, split
 from vivace.cli.version import version
-from vivace.devkit.layout import ROOT
+from vivace.devkit.rig.layout import ROOT
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from support import tiny_models as tiny
+from vivace.devkit.doubles import tiny_models as tiny
 
 D = tiny.QWEN_DIM
 
@@ -121,7 +121,7 @@ def untouched(model: Any) -> bool:
 
 
 def apply(model: Any, *loras: tuple[Path, float], mode: str = "auto", **options: Any) -> Any:
-    from vivace.wrappers.apply import apply_loras
+    from vivace.wrappers.lora.apply import apply_loras
 
     return apply_loras(model, loras, mode, **options)[0]  # pyright: ignore[reportArgumentType]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import CACHE
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import CACHE
+from vivace.devkit.rig.server import ComfyServer
 
 ROUTES = (
     "/history",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.cli_process import start
-from vivace.devkit.client import ComfyClient
+from vivace.devkit.rig.client import ComfyClient
 
 FLOW = Path(__file__).parents[1] / "data" / "ui_workflow.json"
 

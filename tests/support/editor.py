@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
-from vivace.devkit.browser import browser_program
-from vivace.devkit.browser import open_editor as browser_open_editor
-from vivace.devkit.client import ComfyClient
-from vivace.devkit.layout import OUT
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.browser import browser_program
+from vivace.devkit.rig.browser import open_editor as browser_open_editor
+from vivace.devkit.rig.client import ComfyClient
+from vivace.devkit.rig.layout import OUT
+from vivace.devkit.rig.server import ComfyServer
 
 SCREENSHOTS = OUT / "screenshots"
 WORKFLOW: dict[str, Any] = json.loads(

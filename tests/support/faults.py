@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 Act = Callable[[str], None]
 
 _PACK = f"{Path(__file__).resolve().parents[2]}{os.sep}"
-_NOT_OURS = tuple(f"{_PACK}{folder}{os.sep}" for folder in ("tests", ".dev"))
+_NOT_OURS = tuple(f"{_PACK}{folder}{os.sep}" for folder in ("devkit", "tests", ".dev"))
 
 
 class Interrupted(BaseException):

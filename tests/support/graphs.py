@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vivace.devkit.client import ComfyClient, Prompt
-from vivace.devkit.demo.models import MODEL_FILE
+from vivace.devkit.doubles.demo_models import MODEL_FILE
+from vivace.devkit.rig.client import ComfyClient, Prompt
 
 PEFT, KOHYA = "vivace-demo-peft.safetensors", "vivace-demo-kohya.safetensors"
 SOME_WEIGHT = "transformer_blocks.0.attn.to_q.weight"

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from vivace.byte_lru import ByteLru
-from vivace.lora.architecture import Architecture
-from vivace.lora.delta import Delta
+from vivace.lora.factors.delta import Delta
 from vivace.lora.loader import Lora, load_lora
-from vivace.lora.models import qwen_image, z_image
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.mapping.models import qwen_image, z_image
 
-DATA = Path(__file__).parents[1] / "lora" / "data"
+DATA = Path(__file__).parents[1] / "data" / "lora"
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)
 Z_IMAGE = z_image(depth=2, refiners=1, hidden=32, ffn=48, head=8, text=24, latent=16)
 TINY = (QWEN, Z_IMAGE)

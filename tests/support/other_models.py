@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from support.lora_samples import DATA
-from vivace.lora.architecture import Architecture
-from vivace.lora.models import standard
+from vivace.lora.mapping.architecture import Architecture
+from vivace.lora.mapping.models import standard
 
 Shapes = Mapping[str, tuple[int, ...]]
 Labels = Mapping[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vivace.devkit.server import ComfyServer
+from vivace.devkit.rig.server import ComfyServer
 
 
 def server_with(pack: Path, work: Path, comfyui: Path) -> ComfyServer:

@@ -1,6 +1,6 @@
 """Text encoders and VAEs under the names that they are published by, small inside.
 
-A server takes the text encoders with the custom node in `tests/cli_server/custom_nodes`.
+A server takes the text encoders with the custom node in `tests/server/commands/custom_nodes`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from vivace.devkit.demo.models import VAE_FILE, random_like, save
+from vivace.devkit.doubles.demo_models import VAE_FILE, random_like, save
 
 QWEN_ENCODER = "qwen_2.5_vl_7b.safetensors"
 Z_ENCODER = "qwen_3_4b.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from vivace.devkit.demo.models import random_like, save
+from vivace.devkit.doubles.demo_models import random_like, save
 
 Z_IMAGE = "vivace-test-z-image.safetensors"
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 from .nunchaku_offload import Offload, even_out, even_ranks
 from .rank_kind import RANK_STEP
 from .rank_target import RankTarget

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 
 _LAYER = "_vivace_branch"
 

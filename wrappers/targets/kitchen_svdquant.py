@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...svdquant.linears import SvdqLinear
 from ...svdquant.packing import TILE
-from ..kitchen_weight import as_parameter
+from ..svdquant.kitchen_weight import as_parameter
 from .rank_kind import Appended, RankKind, Scales
 from .weight_kind import UnreadableWeightError
 
@@ -65,7 +65,7 @@ class KitchenSvdquant(RankKind):
         _set_weights(modules, shorter)
 
     def dense(self, module: Any, rank: int) -> Tensor:
-        from ..svdquant_ops import layer_of
+        from ..svdquant.svdquant_ops import layer_of
 
         layer = cast(SvdqLinear, layer_of(module))
         if layer.weight.dim() != 2:

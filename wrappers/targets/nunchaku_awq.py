@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...lora.branch import Branch
-from ...lora.fusion import interleave_rows
+from ...lora.factors.branch import Branch
+from ...lora.factors.fusion import interleave_rows
 from ...svdquant.convert import MODULATION_CHUNKS, convert_awq, planar, planar_modulation
 from .branch_layer import BranchLayer
 from .rank_kind import Appended, RankKind, Scales

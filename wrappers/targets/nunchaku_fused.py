@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 from ...svdquant.convert import convert_svdq
 from .branch_layer import BranchLayer
 

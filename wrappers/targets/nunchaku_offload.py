@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 from .rank_target import RankTarget
 
 _BLOCK = re.compile(r"(?P<blocks>.+?)\.(?P<index>\d+)\.(?P<leaf>.+)")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 from ...svdquant.convert import convert_svdq
 from ...svdquant.lowrank_packing import (
     append_lowrank,

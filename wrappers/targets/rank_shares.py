@@ -14,10 +14,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ...lora.branch import Branch
-from ...lora.delta import LowRank
-from ...lora.fusion import recompress
-from ...lora.relative import Relative
+from ...lora.factors.branch import Branch
+from ...lora.factors.delta import LowRank
+from ...lora.factors.fusion import recompress
+from ...lora.factors.relative import Relative
 from .rank_kind import RANK_STEP
 from .rank_target import RankTarget
 

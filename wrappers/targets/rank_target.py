@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...lora.architecture import Architecture
+from ...lora.mapping.architecture import Architecture
 from .kinds import kind_of
 from .rank_kind import RankKind
 from .weight_kind import Lookup, UnreadableWeightError

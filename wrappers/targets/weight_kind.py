@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...lora.branch import Branch
+from ...lora.factors.branch import Branch
 from .branch_layer import BranchLayer, Layer
 
 Lookup = Callable[[str], Any]

@@ -1,0 +1,74 @@
+"""What the runtime branch costs in a step of a Qwen-Image block at full width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...wrappers.lora.apply import apply_loras
+from ...wrappers.lora.branch import KEY, install, remove
+from .files import KINDS, write_stack
+from .harness import Result, Target, Timings, spread
+from .models import one_block
+
+COUNT, RANK = 6, 16
+TOTAL_RANK = COUNT * RANK
+TEXT_TOKENS = {"cpu": 64, "cuda": 256}
+LATENT = {"cpu": 32, "cuda": 128}  # side of the latent; a token is 2x2 of it
+
+
+def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[str, object]]:
+    """Time a step of a one-block model with six LoRAs of rank 16 and without, by turns."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = one_block(device, dtype)
+    paths = write_stack(folder, KINDS[0], RANK, COUNT, blocks=1)
+    patched, _ = apply_loras(model, [(path, 0.5) for path in paths], "branch")
+    patched.attachments[KEY].to(device)
+    network: Any = model.model.diffusion_model
+    side, text = LATENT[device], TEXT_TOKENS[device]
+    inputs = (
+        torch.randn(1, 16, 1, side, side, device=device, dtype=dtype),
+        torch.full((1,), 0.5, device=device, dtype=dtype),
+        torch.randn(1, text, 3584, device=device, dtype=dtype),
+    )
+    timings = Timings(device)
+    with torch.inference_mode():
+        network(*inputs)
+        for _ in range(rounds):
+            timings.time("base", lambda: network(*inputs), fresh=False)
+            install(patched)
+            try:
+                timings.time("branch", lambda: network(*inputs), fresh=False)
+            finally:
+                remove(patched)
+    tokens = side * side // 4 + text
+    percent = [100 * (ratio - 1) for ratio in timings.ratios("branch", "base")]
+    arithmetic = 100 * arithmetic_share(tokens)
+    result = Result(
+        f"qwen_image block, {tokens} tokens",
+        f"branch of rank {TOTAL_RANK}, % of a step",
+        spread(percent),
+        Target("at most", 3.0) if device == "cuda" else None,
+        f"multiplications alone: {arithmetic:.2g} %, since all 12 linear layers have a branch",
+    )
+    return [result], {
+        "case": result.case,
+        "dtype": str(dtype).removeprefix("torch."),
+        "total_rank": TOTAL_RANK,
+        "multiplications_percent": round(arithmetic, 3),
+        "milliseconds": timings.summary(),
+    }
+
+
+def arithmetic_share(tokens: int) -> float:
+    """Multiplications of the branches as a share of those of the block.
+
+    The block has, per token, its linear layers and the attention over all tokens; its modulation
+    is computed once for all tokens and does not count.
+    """
+    shapes = list(KINDS[0].shapes(blocks=1).values())
+    linear = sum(out * inp for out, inp in shapes) / 2  # half of the layers see a token
+    branch = sum(TOTAL_RANK * (out + inp) for out, inp in shapes) / 2
+    return branch / (linear + 2 * tokens * 3072)

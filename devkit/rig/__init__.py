@@ -1,0 +1,1 @@
+"""What development commands and tests run in: the environment, ComfyUI, its server, a browser."""

@@ -1,0 +1,1 @@
+"""What a file changes in one module: families of adapters, and exact changes, kept small."""

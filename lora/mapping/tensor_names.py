@@ -1,0 +1,249 @@
+"""What every tensor name of a file means: mapped, refused or ignored (and why), or unmatched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from .architecture import Architecture, Target
+from .methods import method_of
+from .module_names import (
+    Owners,
+    bare_stem,
+    find,
+    find_inside,
+    ignored_stem,
+    spellings,
+    without_wrappers,
+)
+from .suffixes import Suffix, public_role, split_suffix
+
+MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"
+_NO_MODULE = "no supported model has this module"
+
+
+class KeyEntry(NamedTuple):
+    """The fate of one tensor name.
+
+    `part` names the rows of a fused module (``q``, ``k``, ``v``); `status` is ``mapped``,
+    ``refused`` (the module is not applied), ``ignored`` (no part of the diffusion model) or
+    ``unmatched``; `reason` says why a name is not mapped.
+    """
+
+    key: str
+    module: str | None
+    part: str | None
+    role: str
+    status: str
+    reason: str | None
+
+
+class Claim(NamedTuple):
+    """A tensor name, split; the role is None where what follows the module is not known."""
+
+    key: str
+    suffix: Suffix
+
+
+class Stem(NamedTuple):
+    """A module as the file spells it, the models that have it, and its tensors in the file."""
+
+    name: str
+    owners: Owners
+    claims: Sequence[Claim]
+
+    def target(self, architecture: Architecture) -> Target | None:
+        """Return what the stem means in an architecture, None if that has no such module."""
+        for owner in self.owners:
+            if owner.architecture is architecture:
+                return owner.target
+        return None
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of a file say by themselves. Shared by files with the same names.
+
+    `stems` are the modules that some supported model has; `foreign` tells why every other tensor
+    name is not one of them, and `strange` lists those stems of which no reason is known.
+    """
+
+    stems: tuple[Stem, ...]
+    foreign: Mapping[str, KeyEntry]
+    strange: tuple[str, ...]
+
+
+@dataclass
+class Group:
+    """The tensors of one target in one spelling and adapter slot.
+
+    `roles` maps the role to the tensor name. `unknown` are tensors of the module whose role is not
+    known, `doubled` those whose role another tensor of the group has.
+    """
+
+    target: Target
+    stem: str
+    roles: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[str]:
+        """Every tensor name of the group."""
+        return [*self.roles.values(), *self.unknown, *self.doubled]
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """The mapping of a whole file. Shared by every file with the same names: never change it.
+
+    `groups` are the modules with something to apply: a module that the file gives in several
+    spellings or slots has a group for each. `modules` counts every module (or part of one) that
+    the file addresses, known or not, except knowingly ignored ones such as encoders.
+    """
+
+    architecture: Architecture | None
+    entries: Mapping[str, KeyEntry]
+    groups: tuple[Group, ...]
+    modules: int
+    strange: tuple[str, ...] = ()
+
+
+def map_keys(
+    keys: Iterable[str],
+    architectures: tuple[Architecture, ...],
+    chosen: Architecture | None = None,
+) -> KeyMap:
+    """Map a file's tensor names; memoized by the set of names.
+
+    The architecture is `chosen`, or the one that knows most of the names.
+    """
+    found = frozenset(keys)
+    return _map_key_set(found, architectures, chosen)
+
+
+@lru_cache(maxsize=32)
+def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...]) -> Names:
+    """Look every name up in the tables of all architectures."""
+    table = spellings(architectures)
+    split: dict[str, list[Claim]] = {}
+    unsplit: list[str] = []
+    for key in sorted(keys):
+        suffix = split_suffix(key)
+        if suffix is None:
+            unsplit.append(key)
+        else:
+            split.setdefault(suffix.stem, []).append(Claim(key, suffix))
+    _join_wrapped(split)
+    found: dict[str, tuple[Owners, list[Claim]]] = {}
+    for name, claims in split.items():
+        owners = find(name, table)
+        if owners is None:
+            unsplit += [claim.key for claim in claims]
+        else:
+            found[name] = owners, claims
+    foreign: dict[str, KeyEntry] = {}
+    strange: dict[str, None] = {}
+    for key in unsplit:
+        inside = find_inside(key, table)
+        if inside is None:
+            _record_foreign(key, foreign, strange)
+            continue
+        name, owners = inside
+        unknown = Claim(key, Suffix(name, None))
+        found.setdefault(name, (owners, []))[1].append(unknown)
+    stems = tuple(Stem(name, owners, claims) for name, (owners, claims) in found.items())
+    return Names(stems, foreign, tuple(strange))
+
+
+def _join_wrapped(split: dict[str, list[Claim]]) -> None:
+    """Bring together what a wrapper separates: ``x._orig_mod.lora_A.weight`` and ``x.alpha``.
+
+    Stems that have a role in common stay apart: they are several versions of one module.
+    """
+    wrapped = [(name, bare) for name in split if (bare := without_wrappers(name)) != name]
+    for name, bare in wrapped:
+        others = split.get(bare, [])
+        roles = {claim.suffix.role for claim in others}
+        if roles.isdisjoint(claim.suffix.role for claim in split[name]):
+            split[bare] = others + split.pop(name)
+
+
+def _record_foreign(key: str, foreign: dict[str, KeyEntry], strange: dict[str, None]) -> None:
+    suffix = split_suffix(key)
+    stem = key if suffix is None else suffix.stem
+    reason = ignored_stem(key)
+    if reason is None:
+        strange[stem] = None
+    bare = bare_stem(key)
+    method = method_of(bare) if "." not in bare else None
+    status = UNMATCHED if reason is None else IGNORED
+    why = reason or method or _NO_MODULE
+    foreign[key] = KeyEntry(key, None, None, "other", status, why)
+
+
+def _most_names(names: Names, architectures: tuple[Architecture, ...]) -> Architecture | None:
+    counts: Counter[Architecture] = Counter()
+    for stem in names.stems:
+        for owner in stem.owners:
+            counts[owner.architecture] += len(stem.claims)
+    return max(architectures, key=counts.__getitem__) if counts else None
+
+
+@lru_cache(maxsize=32)
+def _map_key_set(
+    keys: frozenset[str], architectures: tuple[Architecture, ...], chosen: Architecture | None
+) -> KeyMap:
+    names = resolve_names(keys, architectures)
+    best = chosen or _most_names(names, architectures)
+    entries = dict(names.foreign)
+    groups: list[Group] = []
+    modules: dict[Target | str, None] = dict.fromkeys(names.strange)
+    for stem in names.stems:
+        target = None if best is None else stem.target(best)
+        if target is None:
+            _belongs_elsewhere(stem, best, entries)
+            modules[stem.name] = None
+            continue
+        modules[target] = None
+        groups += _grouped(target, stem)
+        module, part = target.module, target.part
+        for key, suffix in stem.claims:
+            entry = KeyEntry(key, module, part, public_role(suffix.role), MAPPED, None)
+            if suffix.role is None:
+                entry = entry._replace(status=REFUSED, reason="what it is for is not known")
+            entries[key] = entry
+    return KeyMap(best, entries, tuple(groups), len(modules), names.strange)
+
+
+def _belongs_elsewhere(stem: Stem, best: Architecture | None, entries: dict[str, KeyEntry]) -> None:
+    title = stem.owners[0].architecture.title
+    reason = f"a module of {title}, but the file is for {best.title if best else '?'}"
+    for claim in stem.claims:
+        entries[claim.key] = KeyEntry(claim.key, None, None, "other", UNMATCHED, reason)
+
+
+def _grouped(target: Target, stem: Stem) -> list[Group]:
+    """One group for each adapter slot; tensors without a slot (``.alpha``) go with every one."""
+    slots = {claim.suffix.slot: None for claim in stem.claims}
+    slots.pop(None, None)
+    if not slots:
+        return [_group(target, stem.name, stem.claims)]
+    own = [c for c in stem.claims if c.suffix.slot is None]
+    return [
+        _group(target, stem.name, [c for c in stem.claims if c.suffix.slot == slot] + own)
+        for slot in slots
+    ]
+
+
+def _group(target: Target, stem: str, claims: Sequence[Claim]) -> Group:
+    group = Group(target, stem)
+    for key, suffix in claims:
+        if suffix.role is None:
+            group.unknown.append(key)
+        elif group.roles.setdefault(suffix.role, key) is not key:
+            group.doubled.append(key)
+    return group

@@ -1,0 +1,143 @@
+"""Changes that depend on the base weight (OFT, BOFT, GLoRA, IA3), on running models.
+
+What they must do to a weight is LyCORIS' own result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.applying import apply, random, reference, relative_error
+from vivace.devkit.doubles import tiny_models as tiny
+
+pytestmark = pytest.mark.usefixtures("comfyui")
+
+MODULE = "transformer_blocks.0.attn.to_q"
+D = tiny.QWEN_DIM
+
+
+def lycoris_file(folder: Path, kind: str, weight: torch.Tensor) -> tuple[Path, torch.Tensor]:
+    """A file as LyCORIS saves it, and the weight that it makes of `weight`."""
+    modules = pytest.importorskip("lycoris.modules", reason="an oracle of the newest ComfyUI only")
+    classes = {
+        "oft": ("diag_oft", "DiagOFTModule", {"lora_dim": 8, "rescaled": True}),
+        "boft": ("boft", "ButterflyOFTModule", {"lora_dim": 8}),
+        "glora": ("glora", "GLoRAModule", {"lora_dim": 4, "alpha": 2.0}),
+        "ia3": ("ia3", "IA3Module", {}),
+        "ia3 of inputs": ("ia3", "IA3Module", {"train_on_input": True}),
+    }
+    place, name, options = classes[kind]
+    with torch.inference_mode(False), torch.no_grad():
+        layer = torch.nn.Linear(D, D, bias=False)
+        layer.weight.copy_(weight.clone())
+        made = getattr(getattr(modules, place), name)("x", layer, **options)
+        for index, parameter in enumerate(made.parameters()):
+            parameter.add_(random(*parameter.shape, seed=index) * (3.0 if "ia3" in kind else 0.4))
+        stored = made.custom_state_dict() or made.state_dict()
+        stored = {name: tensor.float() for name, tensor in stored.items() if name != "scalar"}
+        merged = made.get_merged_weight()[0].double()
+    path = folder / f"{kind}.safetensors"
+    stem = f"lycoris_{MODULE.replace('.', '_')}"
+    save_file({f"{stem}.{k}": v.clone().contiguous() for k, v in stored.items()}, path)
+    return path, merged
+
+
+def peft_file(folder: Path, kind: str, layer: torch.nn.Linear) -> tuple[Path, torch.nn.Linear]:
+    """A file as peft saves it, and the layer with what it makes of `layer` merged in."""
+    peft = pytest.importorskip("peft", reason="an oracle of the newest ComfyUI only")
+    configs = {
+        "oft": peft.OFTConfig(oft_block_size=8, target_modules=[MODULE]),
+        "ia3": peft.IA3Config(target_modules=[MODULE], feedforward_modules=[]),
+    }
+    names = MODULE.split(".")
+    root: torch.nn.Module = torch.nn.Linear(D, D)
+    root.load_state_dict(layer.state_dict())
+    for name in reversed(names):
+        root = torch.nn.ModuleDict({name: root})
+    with torch.inference_mode(False), torch.no_grad():
+        adapter = peft.get_peft_model(root, configs[kind])
+        for index, parameter in enumerate(p for p in adapter.parameters() if p.requires_grad):
+            parameter.add_(random(*parameter.shape, seed=index) * (3.0 if kind == "ia3" else 0.4))
+        adapter.save_pretrained(str(folder))
+        merged = adapter.merge_and_unload().get_submodule(MODULE)
+    return folder / "adapter_model.safetensors", merged
+
+
+KINDS = ["oft", "boft", "glora", "ia3", "ia3 of inputs"]
+
+
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_changes_the_weight_as_lycoris_does(kind: str, mode: str, tmp_path: Path) -> None:
+    model = tiny.qwen_image()
+    weight = tiny.weight_of(model, f"{MODULE}.weight")
+    path, merged = lycoris_file(tmp_path, kind, weight)
+    change = merged - weight.double()
+    base = tiny.sample(model)
+    for strength in (1.0, 0.5):
+        got = tiny.sample(apply(model, (path, strength), mode=mode))
+        wanted = reference(tiny.qwen_image, "fp32", [({MODULE: change}, strength)])
+        assert relative_error(base, wanted) > 1e-3
+        assert relative_error(got, wanted) < 2e-5
+    assert torch.equal(tiny.sample(model), base)
+
+
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+@pytest.mark.parametrize("kind", ["oft", "ia3"])
+def test_it_changes_weight_and_bias_as_peft_does(kind: str, mode: str, tmp_path: Path) -> None:
+    model = tiny.qwen_image()
+    layer = model.model.diffusion_model.get_submodule(MODULE)
+    assert layer.bias is not None
+    path, merged = peft_file(tmp_path, kind, layer)
+    base = tiny.sample(model)
+    wanted = tiny.qwen_image()
+    changed = wanted.model.diffusion_model.get_submodule(MODULE)
+    weight, bias = changed.weight.data.clone(), changed.bias.data.clone()
+    for strength in (1.0, 0.5):
+        changed.weight.data = weight + strength * (merged.weight.data - weight)
+        changed.bias.data = bias + strength * (merged.bias.data - bias)
+        got = tiny.sample(apply(model, (path, strength), mode=mode))
+        assert relative_error(base, tiny.sample(wanted)) > 1e-3
+        assert relative_error(got, tiny.sample(wanted)) < 2e-5
+    assert torch.equal(tiny.sample(model), base)
+
+
+@pytest.mark.parametrize("kind", ["glora", "ia3"])
+def test_beside_a_weight_of_8_bits(kind: str, tmp_path: Path) -> None:
+    model = tiny.qwen_image("fp8 cast")
+    weight = tiny.weight_of(model, f"{MODULE}.weight")
+    path, merged = lycoris_file(tmp_path, kind, weight)
+    got = tiny.sample(apply(model, (path, 1.0)))
+    change = {MODULE: merged - weight.double()}
+    assert relative_error(got, reference(tiny.qwen_image, "fp8 cast", [(change, 1.0)])) < 2e-5
+
+
+@pytest.mark.parametrize("kind", ["oft", "boft"])
+def test_a_rotation_of_a_quantized_weight_is_refused_in_words(kind: str, tmp_path: Path) -> None:
+    model: Any = tiny.qwen_image("fp8 cast")
+    path, _ = lycoris_file(tmp_path, kind, tiny.weight_of(model, f"{MODULE}.weight"))
+    base = tiny.sample(model)
+    with pytest.raises(ValueError, match="OFT rotates the weight"):
+        apply(model, (path, 1.0))
+    assert torch.equal(tiny.sample(model), base)
+
+
+def test_a_layer_without_bias_gets_one_beside_it(tmp_path: Path) -> None:
+    stem = "layers.1.attention.to_out.0"
+    down, up, bias = random(4, D, seed=1) / 16, random(D, 4, seed=2) / 2, random(D, seed=3)
+    tensors = {"lora_A.weight": down, "lora_B.weight": up, "lora_B.bias": bias}
+    path = tmp_path / "a.safetensors"
+    save_file({f"diffusion_model.{stem}.{k}": v for k, v in tensors.items()}, path)
+    wanted = tiny.z_image()
+    layer = wanted.model.diffusion_model.layers[1].attention.out
+    layer.weight.data += (0.5 * up.double() @ down.double()).float()
+    layer.bias = torch.nn.Parameter(0.5 * bias, requires_grad=False)
+    base = tiny.sample(tiny.z_image())
+    for mode in ("auto", "branch", "merge"):
+        got = tiny.sample(apply(tiny.z_image(), (path, 0.5), mode=mode))
+        assert relative_error(got, tiny.sample(wanted)) < 2e-5
+    assert relative_error(base, tiny.sample(wanted)) > 1e-3

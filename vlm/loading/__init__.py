@@ -1,0 +1,1 @@
+"""How a model comes into memory: options, 4-bit layers, compiled graphs, headroom."""

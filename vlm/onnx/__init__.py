@@ -1,0 +1,1 @@
+"""The vision encoder as an ONNX file, compared with the original."""

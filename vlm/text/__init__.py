@@ -1,0 +1,1 @@
+"""Conversations, prompts and tokens as text."""

@@ -1,0 +1,1 @@
+"""From an image to its embedding, encoded once: pixels, the vision tower, and the caches."""

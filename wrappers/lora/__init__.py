@@ -1,0 +1,1 @@
+"""LoRA stacks on models and text encoders that ComfyUI runs."""

@@ -1,0 +1,105 @@
+"""LoRAs as ComfyUI's own weight patches: merged when ComfyUI loads the model, undone exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from comfy.weight_adapter.base import WeightAdapterBase
+
+from ...lora.factors.dora import Dora
+from ...lora.factors.relative import Relative
+from ...lora.loader import Entry
+from ...lora.mapping.architecture import Architecture
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+class DeltaAdapter(WeightAdapterBase):
+    """A change of the LoRA engine in the form that ComfyUI patches weights with.
+
+    ComfyUI moves the tensors of an adapter by rebuilding it from `loaded_keys` and `weights`, going
+    through tuples; so the delta is kept as nested tuples of its class and fields.
+    """
+
+    name = "vivace"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]) -> None:
+        self.loaded_keys = loaded_keys
+        self.weights = weights  # pyright: ignore[reportAttributeAccessIssue]
+
+    def calculate_weight(
+        self,
+        weight: torch.Tensor,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Any,
+        function: Any,
+        intermediate_dtype: torch.dtype = torch.float32,
+        original_weight: Any = None,
+    ) -> torch.Tensor:
+        """Add strength times the change to `weight` in place, computed in `intermediate_dtype`.
+
+        `weight` holds the rows of the change only: ComfyUI has narrowed it by `offset`.
+        """
+        delta = _unpacked(self.weights).to(weight.device)
+        if isinstance(delta, Dora):
+            change = delta.resolve(weight).scaled(strength).matrix(weight, intermediate_dtype)
+        elif isinstance(delta, Relative):
+            change = delta.scaled(strength).matrix(weight, intermediate_dtype)
+        else:
+            change = delta.scaled(strength).matrix(intermediate_dtype)
+        weight += function(change.reshape(weight.shape).to(weight.dtype))
+        return weight
+
+
+def add_merged(
+    model: ModelPatcher, architecture: Architecture, entries: Iterable[Entry], strength: float
+) -> set[str]:
+    """Add changes to a model's patches.
+
+    Returns:
+        The paths of modules that the model turned out not to have.
+    """
+    waiting = list(entries)
+    missing: set[str] = set()
+    while waiting:
+        # One call takes one patch per parameter; a file may hold more (a LoRA and a diff, say).
+        batch: dict[Any, DeltaAdapter] = {}
+        modules: dict[Any, str] = {}
+        later: list[Entry] = []
+        for entry in waiting:
+            key = _patch_key(architecture, entry)
+            if key in batch:
+                later.append(entry)
+            else:
+                batch[key] = DeltaAdapter(set(), _packed(entry.delta))
+                modules[key] = entry.module
+        added = set(model.add_patches(batch, strength))
+        missing |= {module for key, module in modules.items() if key not in added}
+        waiting = later
+    return missing
+
+
+def _patch_key(architecture: Architecture, entry: Entry) -> Any:
+    module = architecture.modules[entry.module]
+    key = f"diffusion_model.{module.parameter_name(entry.parameter)}"
+    if (entry.start, entry.stop) == (0, module.shape[0]):
+        return key
+    return key, (0, entry.start, entry.stop - entry.start)
+
+
+def _packed(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value), *(_packed(getattr(value, item.name)) for item in fields(value)))
+    return value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, tuple) and value and isinstance(value[0], type):
+        return value[0](*map(_unpacked, value[1:]))
+    return value

@@ -1,0 +1,253 @@
+"""What the LoRA engine has to know of a model that ComfyUI runs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from comfy.model_management import get_torch_device
+
+from ...lora.compose import EXPAND_RANK, Composer
+from ...lora.factors.branch import Branch
+from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.models import qwen_image, standard, z_image
+from ..targets.appended_ranks import AppendedRanks
+from ..targets.kinds import kind_of
+from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of
+from ..targets.rank_shares import Share, share_out
+from ..targets.rank_target import rank_targets
+from ..targets.weight_kind import UnreadableWeightError, WeightKind
+from .way import Need, NotApplied, Way
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+Mode = Literal["auto", "merge", "branch"]
+_ABSENT = NotApplied("not in this model")
+_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms and tokens")
+_ROTATES = NotApplied(
+    "OFT rotates the weight, which is exact only on weights that are not quantized"
+)
+
+
+class RunningModel:
+    """What was found out about one model; kept, and reused by every stack, as long as it lives.
+
+    Attributes:
+        architecture: that of the model, with its own depth and widths.
+        known: the architectures by which LoRA files for it are recognised.
+        ranks: the layers that take LoRAs as more ranks of their own branch.
+        homes: the fused layer that a module is a part of, where it is one of `ranks`.
+        offload: Nunchaku's offload of blocks, if the model has it.
+        merges_nothing: whether changes of plain weights would be ignored or refused.
+        composer: keeps the branches of the last stack, so that a change costs what has changed.
+    """
+
+    def __init__(self, model: ModelPatcher) -> None:
+        self.architecture = architecture_of(model)
+        self.known = known_to_files(self.architecture)
+        # This object lives as long as the model, so it must not keep the model alive.
+        self._model = weakref.ref(model.model)
+        self._backup: Mapping[str, Any] = model.backup
+        self._modules: dict[str, torch.nn.Module | None] = {}
+        self._shares: dict[str, tuple[Branch, Share]] = {}
+        self._ways: dict[tuple[str, Mode, Need], Way | NotApplied] = {}
+        network: Any = model.model.diffusion_model
+        self.offload = offload_of(network)
+        self.merges_nothing = merges_nothing(model) or is_native(model)
+        dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()
+        targets = {} if dynamic else rank_targets(self.architecture, self.module)
+        self.ranks = AppendedRanks(network, targets, self.offload)
+        fused = [path for path in targets if path in self.architecture.fusions]
+        self.homes = {
+            block.module: path for path in fused for block in self.architecture.fusions[path]
+        }
+        limits = [room for path in targets if (room := targets[path].room(targets[path].rank))]
+        self.composer = Composer(
+            self.architecture,
+            fused,
+            dtype=compute_dtype(model),
+            expand_rank=max(EXPAND_RANK, *limits) if limits else EXPAND_RANK,
+            weights=self.base_weight,
+        )
+
+    @classmethod
+    def of(cls, model: ModelPatcher) -> RunningModel:
+        """The one object for the model that a patcher and all its clones share.
+
+        Raises:
+            ValueError: the model is neither a Qwen-Image nor a Z-Image.
+        """
+        found = _running.get(model.model)
+        if found is None:
+            found = _running[model.model] = cls(model)
+        return found
+
+    def module(self, path: str) -> torch.nn.Module | None:
+        """The module at a canonical path, or None if the model has none there."""
+        if path not in self._modules:
+            network: Any = cast(Any, self._model()).diffusion_model
+            try:
+                self._modules[path] = network.get_submodule(path)
+            except AttributeError:
+                self._modules[path] = None
+        return self._modules[path]
+
+    def way(self, path: str, mode: Mode, need: Need) -> Way | NotApplied:
+        """How a change of a module is applied, or why it is not."""
+        key = (path, mode, need)
+        if key not in self._ways:
+            self._ways[key] = self._decide(path, mode, need)
+        return self._ways[key]
+
+    def _decide(self, path: str, mode: Mode, need: Need) -> Way | NotApplied:
+        known = self.architecture.modules.get(path)
+        if known is None:
+            return _ABSENT
+        linear = known.kind == "linear"
+        module = None if known.kind == "parameter" else self.module(path)
+        if linear and self.takes_ranks(path):
+            return _ROTATES if need is Need.EXACT_WEIGHT else Way.BRANCH
+        if module is None and known.kind != "parameter":
+            return _ABSENT
+        if self.merges_nothing and not linear:
+            return _NO_PATCHES
+        if module is None or not linear:
+            return Way.MERGE
+        return self._of_linear(path, kind_of(module), mode, need)
+
+    def _of_linear(self, path: str, kind: WeightKind, mode: Mode, need: Need) -> Way | NotApplied:
+        if need is Need.EXACT_WEIGHT and kind.rounds:
+            return _ROTATES
+        merges = mode == "merge" or (mode == "auto" and not kind.rounds)
+        if merges and not self.merges_nothing:
+            return Way.MERGE
+        refusal = kind.refusal(self.module(path))
+        if refusal is not None:
+            return NotApplied(refusal)
+        if need is Need.WEIGHT:
+            try:
+                self.base_weight(path)
+            except UnreadableWeightError as error:
+                return NotApplied(str(error))
+        return Way.BRANCH
+
+    def takes_ranks(self, path: str) -> bool:
+        """Whether a module is, or is a part of, a layer to which ranks can be appended."""
+        return self.homes.get(path, path) in self.ranks.targets
+
+    def shares(self, branches: Mapping[str, Branch]) -> dict[str, Share]:
+        """How the branches of rank targets are shared out, by target."""
+        found: dict[str, tuple[Branch, Share]] = {}
+        for path in branches.keys() & self.ranks.targets.keys():
+            known = self._shares.get(path)
+            if known is None or known[0] is not branches[path]:
+                known = branches[path], self._share_out(path, branches[path])
+            found[path] = known
+        self._shares = found
+        return {path: found[path][1] for path in branches if path in found}
+
+    def _share_out(self, path: str, branch: Branch) -> Share:
+        target = self.ranks.targets[path]
+        blocks = self.architecture.fusions.get(path)
+        members = {path: (0, branch.shape[0])}
+        if blocks is not None and len(target.modules) > 1:
+            members = {block.module: (block.start, block.stop) for block in blocks}
+        return share_out(
+            branch, target, self.ranks.base_rank(path), members,
+            only_ranks=target.kind.only_ranks(path, self.module), weights=self.base_weight,
+            device=get_torch_device(),
+        )  # fmt: skip
+
+    def base_weight(self, path: str) -> torch.Tensor:
+        """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
+
+        Raises:
+            UnreadableWeightError: the layer keeps its weight in a form that cannot be read back.
+        """
+        target = self.ranks.targets.get(path)
+        if target is not None:
+            return target.weight(self.ranks.base_rank(path))
+        module: Any = self.module(path)
+        # While patches are merged in, ComfyUI keeps the weight as it was.
+        saved = self._backup.get(f"diffusion_model.{path}.weight")
+        try:
+            return kind_of(module).weight(module, module.weight if saved is None else saved.weight)
+        except UnreadableWeightError as error:
+            raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
+
+
+_running: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
+
+
+def architecture_of(model: ModelPatcher) -> Architecture:
+    """The architecture of a running model, with its own depth and widths.
+
+    Raises:
+        ValueError: the model is neither a Qwen-Image nor a Z-Image.
+    """
+    network: Any = model.model.diffusion_model
+    if hasattr(network, "transformer_blocks") and hasattr(network, "txt_norm"):
+        first = network.transformer_blocks[0]
+        return _standard_if_same(
+            qwen_image(
+                len(network.transformer_blocks),
+                network.img_in.out_features,
+                first.attn.norm_q.weight.shape[0],
+                network.txt_in.in_features,
+                network.img_in.in_features,
+            )
+        )
+    if hasattr(network, "layers") and hasattr(network, "context_refiner"):
+        first = network.layers[0]
+        return _standard_if_same(
+            z_image(
+                len(network.layers),
+                len(network.noise_refiner),
+                network.x_embedder.out_features,
+                first.feed_forward.w2.in_features,
+                first.attention.q_norm.weight.shape[0],
+                network.cap_embedder[1].in_features,
+                network.x_embedder.in_features,
+            )
+        )
+    raise ValueError(
+        f"This model ({type(model.model).__name__}) is neither a Qwen-Image nor a Z-Image; use"
+        " ComfyUI's own Load LoRA for it."
+    )
+
+
+def known_to_files(model: Architecture) -> tuple[Architecture, ...]:
+    """The architectures that LoRA files are recognised by.
+
+    A file is mapped against the published depth, so that it is read the same whatever model it is
+    put on, and once for all. Only a model of other widths, which has none published, is its own
+    measure.
+    """
+    published = standard()
+    for candidate in published:
+        if candidate.name == model.name and _same_widths(candidate, model):
+            return published
+    return (model,)
+
+
+def compute_dtype(model: ModelPatcher) -> torch.dtype:
+    """The dtype that the model's linear layers calculate in."""
+    manual = getattr(model.model, "manual_cast_dtype", None)
+    dtype = manual or model.model.get_dtype()
+    return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
+
+
+def _standard_if_same(model: Architecture) -> Architecture:
+    """The published object itself where nothing differs, so that memos keyed by it are shared."""
+    for candidate in standard():
+        if candidate.name == model.name and candidate.modules == model.modules:
+            return candidate
+    return model
+
+
+def _same_widths(one: Architecture, other: Architecture) -> bool:
+    common = one.modules.keys() & other.modules.keys()
+    return all(one.modules[path] == other.modules[path] for path in common)

@@ -1,0 +1,1 @@
+"""Values of any type, for people: summaries, and files that the editor shows."""

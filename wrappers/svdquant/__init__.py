@@ -1,0 +1,1 @@
+"""SVDQuant checkpoints as ComfyUI models."""
