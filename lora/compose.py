@@ -11,7 +11,7 @@ from torch import Tensor
 from .factors.branch import Branch, Term
 from .factors.delta import Delta, LowRank
 from .factors.dora import Dora, Norm
-from .factors.fusion import Placed, fuse
+from .factors.fusion import PlacedFactors, fuse
 from .factors.relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
 from .mapping.architecture import Architecture
@@ -162,7 +162,7 @@ class Composer:
 
     def _segment(self, target: str, items: list[tuple[Entry, int]]) -> _Segment:
         shape = self.architecture.target(target).shape
-        low: list[Placed] = []
+        low: list[PlacedFactors] = []
         terms: list[Term] = []
         bias: Tensor | None = None
         bias_lift: Tensor | None = None
@@ -181,7 +181,7 @@ class Composer:
             if factors is None:
                 terms.append(Term(delta.to(self._device, self._dtype), start, stop))
             else:
-                low.append(Placed(factors, start, stop))
+                low.append(PlacedFactors(factors, start, stop))
         fused = fuse(low, shape[0]).to(self._device, self._dtype) if low else None
         return _Segment(fused, tuple(terms), bias, bias_lift)
 

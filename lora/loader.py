@@ -34,10 +34,10 @@ from .files.cache import default_limit
 from .files.header import TensorInfo
 from .files.open_file import LoraFile
 from .mapping.architecture import Architecture
-from .mapping.models import standard
+from .mapping.supported_models import standard
 from .mapping.tensor_names import IGNORED
+from .repeated_modules import Rival, settle
 from .report import Report
-from .rivals import Rival, settle
 from .text_encoder import keep_text_encoder, text_encoder_names
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from typing import Any
 from .graph import INPUTS, OUTPUTS, Link, WorkflowGraph
 from .graph_neighbors import GraphNeighbors, place_of
 from .model_kind import is_ours, strings
+from .our_nodes import TARGETS, OurNode
 from .report import Folded, Left, MigrationReport, Replaced
 from .rules import Known, NewNode, NotMigratable, OldNode, Rule
 from .table import DECLINED, RULES
-from .targets import TARGETS, OurNode
 
 # What the editor and the Manager note about the pack that a node came from.
 _OF_THE_OLD_PACK = ("cnr_id", "aux_id", "ver", "visibleLoraCount", "Show Strengths", "Match")

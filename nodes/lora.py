@@ -234,7 +234,7 @@ def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], 
 
     Inputs that are links are None until the node runs.
     """
-    from ..lora.text import parse_text
+    from ..lora.prompt_tags import parse_text
 
     tagged, rest = parse_text("" if text is None else str(text))
     everything = (*parse_stack(lora_stack), *parse_rows([] if rows is None else rows), *tagged)
@@ -246,7 +246,7 @@ def _apply(
 ) -> tuple[Any, Any, str]:
     from ..lora.files.cache import default_limit
     from ..lora.loader import CACHE
-    from ..wrappers.lora.stack import apply_stack
+    from ..wrappers.lora.apply_stack import apply_stack
 
     limit = settings.lora_cache_bytes()
     CACHE.resize(default_limit if limit is None else limit)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ..lora.mapping.architecture import Architecture, Module
-from ..lora.mapping.models import qwen_image, z_image
+from ..lora.mapping.supported_models import qwen_image, z_image
 from .errors import Refused
 from .layers import CheckpointLayer, Kind
 

@@ -45,7 +45,7 @@ def run(values: Values, out: Output) -> int:
     path = target(values, values.tuned, values.base)
     from ...lora.tools.checkpoint import ModelCheckpoint
     from ...lora.tools.extract import extract
-    from ...lora.tools.shrink import Limit
+    from ...lora.tools.lower_rank import Limit
 
     with (
         ModelCheckpoint(values.tuned) as tuned,

@@ -9,8 +9,8 @@ from ...lora import examine
 from ...lora.compose import Composer
 from ...lora.factors.branch import Branch
 from ...lora.loader import CACHE, Lora, load_lora
-from ...lora.mapping import models
 from ...lora.mapping import module_names as naming
+from ...lora.mapping import supported_models
 from ...lora.mapping import tensor_names as mapping
 from ...lora.stack import LoraSet
 from .baselines import Files
@@ -50,8 +50,8 @@ def forget_everything() -> None:
     """Forget all that `lora/` computed in this process: as the first LoRA finds it."""
     forget_mappings()
     naming.spellings.cache_clear()
-    models.qwen_image.cache_clear()
-    models.qwen_image_21.cache_clear()
-    models.z_image.cache_clear()
+    supported_models.qwen_image.cache_clear()
+    supported_models.qwen_image_21.cache_clear()
+    supported_models.z_image.cache_clear()
     examine._seen.clear()
     CACHE.clear()

@@ -10,7 +10,7 @@ from ...lora.examine import inspect
 from ...lora.files.cache import default_limit
 from ...lora.loader import CACHE
 from ...wrappers.lora.apply import apply_loras
-from ...wrappers.lora.branch import install, remove
+from ...wrappers.lora.branch_set import install, remove
 from ...wrappers.lora.running_model import _running
 from .contender import Engine, forget_everything
 from .curves import CONSTANT, LINEAR, Curve, often

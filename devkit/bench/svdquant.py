@@ -15,7 +15,7 @@ from torch import nn
 from ...lora.compose import Composer
 from ...lora.loader import Lora, load_lora
 from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.models import qwen_image
+from ...lora.mapping.supported_models import qwen_image
 from ...lora.stack import LoraSet
 from ...wrappers.targets.appended_ranks import AppendedRanks, Wanted
 from ...wrappers.targets.rank_target import rank_targets

@@ -16,8 +16,8 @@ from ..factors.plan import Fault
 from ..files.header import TensorInfo
 from ..files.open_file import LoraFile
 from ..mapping.architecture import Architecture
-from ..mapping.models import standard
 from ..mapping.module_names import Owner, Owners, find, spellings
+from ..mapping.supported_models import standard
 from ..mapping.tensor_names import MAPPED, UNMATCHED, KeyEntry
 from ..report import Report
 from .errors import ToolError

@@ -14,12 +14,12 @@ from ..factors.delta import Dense
 from ..files.writer import TensorWriter
 from ..mapping.architecture import Architecture
 from .checkpoint import PLAIN, ModelCheckpoint
-from .encode import Encoded, encode, factors
+from .derived_file import MARK, Made, Step, summary
 from .errors import ToolError
-from .leading import reduce
-from .make import MARK, Made, Step, summary
-from .shrink import Limit
-from .styles import names, parts
+from .leading_singular_values import reduce
+from .lower_rank import Limit
+from .name_styles import names, parts
+from .unit_tensors import Encoded, encode, factors
 from .units import Unit, UnitPiece, dense
 
 _SUFFIXES = ("lora_down.weight", "lora_up.weight", "lora_A.weight", "lora_B.weight")

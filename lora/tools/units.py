@@ -11,11 +11,11 @@ from torch import Tensor
 from ..errors import Unusable
 from ..factors.delta import Delta, Dense, LowRank
 from ..factors.dora import Dora
-from ..factors.fusion import Placed, fuse
+from ..factors.fusion import PlacedFactors, fuse
 from ..factors.relative import Relative
 from ..loader import Entry, Lora
 from ..mapping.architecture import Architecture
-from .styles import parts
+from .name_styles import parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def whole(unit: Unit) -> Delta | Dora | Relative | None:
         return Dense(dense(unit, torch.float32))
     low = [delta.low_rank() for delta in deltas]
     placed = [
-        Placed(factors, piece.start, piece.stop)
+        PlacedFactors(factors, piece.start, piece.stop)
         for factors, piece in zip(low, pieces, strict=True)
         if factors is not None
     ]

@@ -14,7 +14,7 @@ import torch
 
 from ...byte_lru import ByteLru
 from .hashing import EmbeddingKey
-from .transfer import empty_pinned, pinned
+from .pixel_transfer import empty_pinned, pinned
 
 DEFAULT_LIMIT = 2 * 2**30
 

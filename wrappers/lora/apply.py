@@ -17,7 +17,7 @@ from ...lora.loader import Entry, Lora, load_lora
 from ...lora.mapping.architecture import Architecture
 from ...lora.stack import LoraSet
 from .applied_loras import AppliedLora, record_loras
-from .branch import KEY, BranchSet
+from .branch_set import KEY, BranchSet
 from .lora_report import report
 from .merge import add_merged
 from .placement import SHOWN, Placement

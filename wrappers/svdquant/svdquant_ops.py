@@ -14,7 +14,7 @@ from comfy import ops
 from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
 from ...svdquant.linears import AwqLinear, SvdqLinear
-from ...svdquant.stored import from_state_dict, to_state_dict
+from ...svdquant.state_dict_names import from_state_dict, to_state_dict
 from .kitchen_weight import as_parameter
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ...vlm.loading.load_options import DTYPES, LoadOptions
 from ...vlm.local_engine import LocalEngine
 from ...vlm.question import AnswerSettings, Question, chat_request, local_request
 from ...vlm.remote.openai_reply import Reply, Usage
-from ...vlm.remote.remote import RemoteEngine
+from ...vlm.remote.remote_engine import RemoteEngine
 from ...vlm.remote.remote_errors import RemoteError
 from ...vlm.remote.remote_retry import RemoteSettings
 from ...vlm.remote.secret import Secret

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from ....lora.prompt_tags import parse_text
 from ....lora.rows import LoraRow, RowError
-from ....lora.text import parse_text
 from ....toolkit.prompt_template import TemplateError, expand, variable_names
 from ..mutations import bytes_of
 from ..refusals import may_refuse

@@ -22,7 +22,7 @@ from ....lora.files.open_file import LoraFile
 from ....lora.info import lora_info
 from ....lora.loader import Lora, load_lora
 from ....lora.mapping.architecture import Architecture
-from ....lora.mapping.models import qwen_image, z_image
+from ....lora.mapping.supported_models import qwen_image, z_image
 from ....lora.report import Report, markdown
 from ....lora.stack import LoraSet
 from .. import scratch

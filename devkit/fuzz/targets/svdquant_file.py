@@ -15,10 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from ....lora.mapping.architecture import Architecture
-from ....lora.mapping.models import qwen_image, z_image
+from ....lora.mapping.supported_models import qwen_image, z_image
 from ....svdquant.errors import CheckpointError
 from ....svdquant.reader import CheckpointFile
-from ....svdquant.stored import MARKER, from_state_dict
+from ....svdquant.state_dict_names import MARKER, from_state_dict
 from .. import scratch
 from ..mutations import json_of
 from ..refusals import may_refuse

@@ -76,7 +76,7 @@ def test_what_is_known_of_a_lora_is_of_the_file_that_is_there(jump: int, tmp_pat
 def test_a_converted_copy_is_used_for_its_own_source_only(jump: int, tmp_path: Path) -> None:
     from vivace.lora.files.open_file import stamp
     from vivace.svdquant.save import SOURCE, converted_path, source_mark, write_converted
-    from vivace.svdquant.stored import MARKER
+    from vivace.svdquant.state_dict_names import MARKER
     from vivace.wrappers.svdquant.svdquant_model import _is_copy_of
 
     source = tmp_path / "model.safetensors"

@@ -26,9 +26,9 @@ from vivace.vlm.local_engine import LocalEngine, LocalRequest
 from vivace.vlm.local_model import LocalModel
 from vivace.vlm.text.chat_prompt import ImagePart, Turn
 from vivace.vlm.vision.disk_tier import DiskTier
-from vivace.vlm.vision.embed import embed_images
 from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
 from vivace.vlm.vision.hashing import EmbeddingKey
+from vivace.vlm.vision.image_embeddings import embed_images
 
 FAULTS = {"memory": out_of_memory, "interrupt": interrupt}
 ERRORS = {"memory": torch.OutOfMemoryError, "interrupt": Interrupted}

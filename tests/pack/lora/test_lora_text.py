@@ -8,8 +8,8 @@ import string
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from vivace.lora.prompt_tags import parse_text
 from vivace.lora.rows import LoraRow, RowError
-from vivace.lora.text import parse_text
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.text(

@@ -16,7 +16,7 @@ from vivace.devkit.doubles.nunchaku_double import GELU_SHIFT
 from vivace.devkit.doubles.svdquant_checkpoints import Built, build, stock_weights
 from vivace.lora.files.open_file import LoraFile
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, z_image
+from vivace.lora.mapping.supported_models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe
 from vivace.svdquant.convert import convert_awq, convert_svdq, planar_modulation
 from vivace.svdquant.errors import CheckpointError

@@ -35,7 +35,7 @@ from vivace.svdquant.convert import (
     planar_modulation,
 )
 from vivace.svdquant.packing import unpack_nibbles
-from vivace.svdquant.stored import from_state_dict
+from vivace.svdquant.state_dict_names import from_state_dict
 
 K = 256
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.pixels import PixelFormat
 from vivace.vlm.vision.vision_tower import VisionTower
 

@@ -23,7 +23,7 @@ from support.openai_server import (
     stream_exactly,
 )
 from vivace.vlm.remote.openai_request import ChatRequest, Message
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.remote.remote_errors import RemoteError
 from vivace.vlm.remote.remote_retry import RemoteSettings, parse_retry_after, retry_delay
 from vivace.vlm.text.thinking import Piece

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision import embed
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision import image_embeddings
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.disk_tier import DiskTier
-from vivace.vlm.vision.embed import Embedded, ModelIdentity, embed_images
 from vivace.vlm.vision.embedding_cache import EmbeddingCache
+from vivace.vlm.vision.image_embeddings import Embedded, ModelIdentity, embed_images
 from vivace.vlm.vision.pixels import PixelFormat
 from vivace.vlm.vision.tower_check import stock_features
 from vivace.vlm.vision.vision_tower import VisionTower
@@ -54,7 +54,7 @@ def counted(
 
 
 def watch(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Counted:
-    preprocess, encode = embed.preprocess, counted.tower.encode
+    preprocess, encode = image_embeddings.preprocess, counted.tower.encode
 
     def count_preprocess(*arguments: Any) -> torch.Tensor:
         counted.preprocessed += 1
@@ -64,7 +64,7 @@ def watch(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Counted:
         counted.encoded.append(images)
         return encode(pixels, grid, images)
 
-    monkeypatch.setattr(embed, "preprocess", count_preprocess)
+    monkeypatch.setattr(image_embeddings, "preprocess", count_preprocess)
     monkeypatch.setattr(counted.tower, "encode", count_encode)
     return counted
 

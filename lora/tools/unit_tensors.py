@@ -12,8 +12,8 @@ from ..factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from ..factors.dora import Dora
 from ..factors.relative import Relative
 from ..mapping.architecture import Architecture
-from .shrink import Limit, distance, norm, shrink
-from .styles import StyleNames, names
+from .lower_rank import Limit, distance, norm, shrink
+from .name_styles import StyleNames, names
 from .units import Unit, as_low_rank, bias, dense, whole
 
 
