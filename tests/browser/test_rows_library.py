@@ -182,6 +182,8 @@ def test_info(stack: Stack, renderer: str) -> None:
         "3.0 MiB",
         "Best at 0.7.",
         "2 tensors are unknown",
+        "To know",
+        "the header says rank 8, the factors have rank 16",
     ):
         expect(dialog.get_by_text(text)).to_be_visible()
     shoot(stack.page, f"info-{renderer}")

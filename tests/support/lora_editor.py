@@ -35,6 +35,7 @@ INFO: dict[str, Any] = {
     "notes": "Best at 0.7.",
     "size": 3 * 2**20,
     "problems": ["2 tensors are unknown and would be ignored."],
+    "warnings": ["the header says rank 8, the factors have rank 16"],
 }
 LITTLE: dict[str, Any] = dict.fromkeys(INFO) | {
     "modules": 0,
@@ -43,6 +44,7 @@ LITTLE: dict[str, Any] = dict.fromkeys(INFO) | {
     "tags": [],
     "size": 2**20,
     "problems": [],
+    "warnings": [],
 }
 
 SHOW = """rows => {
