@@ -46,7 +46,7 @@ SUBJECTS = {
     "vivace.cli.startup": "what a pack costs",
     "vivace.cli.training": "made of pictures",
     "vivace.cli.workflow": "prompts, values",
-    "vivace.lora.compose": "one per module",
+    "vivace.lora.composer": "one per module",
     "vivace.lora.examine": "from the header",
     "vivace.lora.factors": "what changes",
     "vivace.lora.files": "bytes, headers",

@@ -14,7 +14,7 @@ from aiohttp import web
 import nodes
 
 from ..migrate import Known, MigrationReport, migrate_workflow
-from ..migrate.neighbors import COMMON_TYPES
+from ..migrate.connections import COMMON_TYPES
 from ..migrate.table import RULES
 
 log = logging.getLogger(__name__)

@@ -10,16 +10,15 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from .factors.adapter_families import TITLES
 from .factors.contradictions import contradictions
-from .factors.families import TITLES
-from .factors.plan import ModulePlan, Plans, plan_file
+from .factors.module_plan import ModulePlan, Plans, plan_file
+from .file_report import Report
 from .files.header import TensorInfo
 from .files.open_file import LoraFile, Stamp, stamp
 from .mapping.adapter_config import NAME, AdapterConfig, config_beside, read_config
 from .mapping.architecture import Architecture
-from .mapping.evidence import judge, labels_of
-from .mapping.supported_models import standard
-from .mapping.tensor_names import (
+from .mapping.key_map import (
     IGNORED,
     MAPPED,
     REFUSED,
@@ -29,7 +28,8 @@ from .mapping.tensor_names import (
     map_keys,
     resolve_names,
 )
-from .report import Report
+from .mapping.supported_models import standard
+from .mapping.which_model import judge, labels_of
 
 
 class Identity(NamedTuple):

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .examine import Identity, identity, look
+from .file_report import Report, printable
 from .files.sidecars import Facts, Stamps, plain, read_facts, stamps, unique
 from .mapping.adapter_config import json_object, number, read_config
 from .mapping.supported_models import standard
-from .report import Report, printable
 
 MAX_TAGS = 200
 _TOP_TAGS = 5

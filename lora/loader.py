@@ -28,17 +28,17 @@ from .examine import (
 from .factors.adapters import build, non_finite
 from .factors.delta import Delta
 from .factors.dora import Dora
-from .factors.plan import Fault, GroupPlan, ModulePlan
-from .factors.relative import Relative
+from .factors.module_plan import Fault, GroupPlan, ModulePlan
+from .factors.weight_relative import Relative
+from .file_report import Report
 from .files.cache import default_limit
 from .files.header import TensorInfo
 from .files.open_file import LoraFile
 from .mapping.architecture import Architecture
+from .mapping.key_map import IGNORED
 from .mapping.supported_models import standard
-from .mapping.tensor_names import IGNORED
 from .repeated_modules import Rival, settle
-from .report import Report
-from .text_encoder import keep_text_encoder, text_encoder_names
+from .text_encoder_part import keep_text_encoder, text_encoder_names
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .connections import Consumer, Neighbor, Place
 from .model_kind import is_ours, strings
-from .neighbors import Consumer, Neighbor, Place
 from .our_nodes import TARGETS
 from .report import Folded, Left, MigrationReport, Replaced
 from .rules import Known, NewNode, NotMigratable, OldNode, Rule

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .neighbors import Place
+from .connections import Place
 
 INPUTS, OUTPUTS = -10, -20
 _PLACES = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..lora.files.file_names import LoraNameError, resolve
 from ..lora.files.file_types import by_slashes
-from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
+from .connections import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .neighbors import ACTIVE, BYPASSED, Neighbor, Neighbors, Place, origin, type_of
+from .connections import ACTIVE, BYPASSED, Neighbor, Neighbors, Place, origin, type_of
 from .rules import NotMigratable, OldNode
 from .toolkit_providers import LOCAL, SERVERS, key_variable
 from .toolkit_values import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .neighbors import ends, origin
+from .connections import ends, origin
 from .rules import Field, NewNode, NotMigratable, OldNode, Rule, as_text
 from .toolkit_context import Context, read_context
 from .widgets import Layout, Widget, is_text, text

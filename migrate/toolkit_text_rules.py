@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .neighbors import Consumer, Place, ends
+from .connections import Consumer, Place, ends
 from .rules import Field, NewNode, NotMigratable, OldNode, Rule, as_text, find_name, shown
 from .toolkit_context import WRITERS, Context, gathered, read_context
 from .toolkit_providers import DEFAULT_MODELS, LOCAL, SERVERS, SERVICES, key_variable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .neighbors import Neighbor
+from .connections import Neighbor
 from .rules import NotMigratable
 from .widgets import Layout, Widget, is_switch, is_text, switch, text
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .graph import INPUTS, OUTPUTS, Link, WorkflowGraph
-from .graph_neighbors import GraphNeighbors, place_of
+from .graph_connections import GraphNeighbors, place_of
 from .model_kind import is_ours, strings
 from .our_nodes import TARGETS, OurNode
 from .report import Folded, Left, MigrationReport, Replaced

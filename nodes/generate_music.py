@@ -80,7 +80,7 @@ class GenerateMusic(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..music.audio_input import read_audio
         from ..music.code_sampler import CodeSampling
-        from ..music.compose import MusicRequest
+        from ..music.music_windows import MusicRequest
         from ..wrappers.music_session import MusicChoice, make_music
 
         request = MusicRequest(

@@ -223,7 +223,7 @@ class LoraInspect(io.ComfyNode):
     @classmethod
     def execute(cls, lora: str) -> io.NodeOutput:
         from ..lora.examine import inspect
-        from ..lora.report import markdown
+        from ..lora.file_report import markdown
 
         report = markdown([inspect(lora_files.lora_path(lora))])
         return io.NodeOutput(report, ui={"text": (report,)})

@@ -13,7 +13,6 @@ from comfy.utils import ProgressBar
 from ..hub.model_folders import CONFIG, read_json
 from ..hub.musicgen_folders import check_music_model
 from ..music.codec import decode_bytes
-from ..music.compose import MusicRequest, compose
 from ..music.music_model import (
     TRAINED_SECONDS,
     MusicModel,
@@ -21,6 +20,7 @@ from ..music.music_model import (
     music_model_key,
     resolve_dtype,
 )
+from ..music.music_windows import MusicRequest, compose
 from ..vlm.loading.headroom import ACTIVATION_BYTES
 from .transformers_pool import PooledModelPatcher, TransformersPool
 

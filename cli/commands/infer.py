@@ -70,7 +70,7 @@ def run(values: Values, out: Output) -> int:
     from ..series import SeriesPlan, lines_of, run_series
     from ..server.http import Server
     from ..workflow.build import Builder
-    from ..workflow.families import choose_files, template
+    from ..workflow.model_families import choose_files, template
 
     server = Server(values.server, values.timeout)
     files = choose_files(Builder(server.object_info()), values)

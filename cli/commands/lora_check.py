@@ -29,7 +29,7 @@ COMMAND = Command(
 
 def run(values: Values, out: Output) -> int:
     """Check the folder."""
-    from ...lora.report import printable
+    from ...lora.file_report import printable
     from ...lora.tools.check import check_folder
 
     with out.progress("checking", 1.0) as step:

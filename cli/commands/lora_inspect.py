@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ...lora.errors import LoraError
-    from ...lora.report import Report
+    from ...lora.file_report import Report
     from ..output import Output
 
 LORA_FILES = files(*ENDINGS)
@@ -42,7 +42,7 @@ def run(values: Values, out: Output) -> int:
     """Inspect the files; one that fails does not keep the others from being inspected."""
     from ...lora.errors import LoraError
     from ...lora.examine import inspect
-    from ...lora.report import Report, printable
+    from ...lora.file_report import Report, printable
     from ...lora.tools.checkpoint import ModelCheckpoint, against
 
     def one(path: Path, checkpoint: ModelCheckpoint | None) -> Report | LoraError:
@@ -65,7 +65,7 @@ def run(values: Values, out: Output) -> int:
 
 
 def _as_json(item: Report | LoraError) -> dict[str, object]:
-    from ...lora.report import Report
+    from ...lora.file_report import Report
 
     if isinstance(item, Report):
         return item.to_json()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CliError, UsageError
 from ..workflow.build import Builder, named_lora
-from ..workflow.families import Files, choose_files, template
+from ..workflow.model_families import Files, choose_files, template
 from ..workflow.size import parse_size
 from .config import INPUTS, Config
 

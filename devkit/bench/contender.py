@@ -6,13 +6,13 @@ import torch
 
 from ...byte_lru import ByteLru
 from ...lora import examine
-from ...lora.compose import Composer
+from ...lora.composer import Composer
 from ...lora.factors.branch import Branch
 from ...lora.loader import CACHE, Lora, load_lora
+from ...lora.lora_set import LoraSet
+from ...lora.mapping import key_map as mapping
 from ...lora.mapping import module_names as naming
 from ...lora.mapping import supported_models
-from ...lora.mapping import tensor_names as mapping
-from ...lora.stack import LoraSet
 from .baselines import Files
 from .files import Kind
 

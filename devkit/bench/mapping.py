@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from ...lora.mapping.key_map import map_keys
 from ...lora.mapping.supported_models import standard
-from ...lora.mapping.tensor_names import map_keys
 from .contender import forget_everything, forget_mappings
 from .files import Kind
 from .harness import Result, Target, Timings, spread

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...lora.compose import Composer
+from ...lora.composer import Composer
 from ...lora.loader import Lora, load_lora
+from ...lora.lora_set import LoraSet
 from ...lora.mapping.architecture import Architecture
 from ...lora.mapping.supported_models import qwen_image
-from ...lora.stack import LoraSet
 from ...wrappers.targets.appended_ranks import AppendedRanks, Wanted
 from ...wrappers.targets.rank_target import rank_targets
 from .command import Bench, Measured

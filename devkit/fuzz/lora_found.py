@@ -16,8 +16,8 @@ from ...lora.factors.delta import Delta
 from ...lora.factors.dora import Dora
 from ...lora.loader import Lora
 from ...lora.mapping.architecture import Architecture
+from ...lora.mapping.key_map import IGNORED, MAPPED, KeyEntry
 from ...lora.mapping.module_names import bare_stem
-from ...lora.mapping.tensor_names import IGNORED, MAPPED, KeyEntry
 from .lora_reference import Module, Stated, split
 from .valued_files import ValuedFile
 

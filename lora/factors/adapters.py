@@ -16,21 +16,12 @@ from torch import Tensor
 
 from ..errors import Unusable
 from ..mapping.suffixes import SCALE_OF
+from .adapter_families import magnitude_axis
 from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from .dora import Dora
-from .families import magnitude_axis
-from .plan import ModulePlan
-from .relative import (
-    Glora,
-    InputRotation,
-    Relative,
-    Rotation,
-    Scaling,
-    cayley,
-    cayley_exact,
-    cayley_series,
-    skew,
-)
+from .module_plan import ModulePlan
+from .oft_rotation import InputRotation, Rotation, cayley, cayley_exact, cayley_series, skew
+from .weight_relative import Glora, Relative, Scaling
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 Parts = Mapping[str, Tensor]

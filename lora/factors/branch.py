@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .delta import Delta
-from .relative import Apply, Relative
+from .weight_relative import Apply, Relative
 
 
 @dataclass(frozen=True, eq=False)

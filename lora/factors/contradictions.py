@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..files.header import Header
 from ..mapping.adapter_config import AdapterConfig, number
-from .plan import Plans
+from .module_plan import Plans
 
 
 def contradictions(header: Header, plans: Plans, config: AdapterConfig) -> Iterator[str]:

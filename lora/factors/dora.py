@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .delta import Delta
-from .relative import Apply, Relative
+from .weight_relative import Apply, Relative
 
 Norm = Literal["merged", "base"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import prod
 
 from ..files.header import TensorInfo
-from .tensor_names import Stem
+from .key_map import Stem
 
 Shape = tuple[int, ...]
 Size = tuple[int | None, int | None]

@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..factors.plan import Fault
+from ..factors.module_plan import Fault
+from ..file_report import Report
 from ..files.header import TensorInfo
 from ..files.open_file import LoraFile
 from ..mapping.architecture import Architecture
+from ..mapping.key_map import MAPPED, UNMATCHED, KeyEntry
 from ..mapping.module_names import Owner, Owners, find, spellings
 from ..mapping.supported_models import standard
-from ..mapping.tensor_names import MAPPED, UNMATCHED, KeyEntry
-from ..report import Report
 from .errors import ToolError
 
 PLAIN = frozenset({"F64", "F32", "F16", "BF16"})

@@ -19,7 +19,7 @@ from ..files.open_file import LoraFile
 from ..files.writer import TensorWriter
 from ..loader import Lora, load_lora
 from ..mapping.architecture import Architecture
-from ..mapping.tensor_names import UNMATCHED
+from ..mapping.key_map import UNMATCHED
 from .errors import ToolError
 from .lower_rank import Limit
 from .name_styles import style_of

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import Unusable
 from ..factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from ..factors.dora import Dora
-from ..factors.relative import Relative
+from ..factors.weight_relative import Relative
 from ..mapping.architecture import Architecture
 from .lower_rank import Limit, distance, norm, shrink
 from .name_styles import StyleNames, names

@@ -12,7 +12,7 @@ from ..errors import Unusable
 from ..factors.delta import Delta, Dense, LowRank
 from ..factors.dora import Dora
 from ..factors.fusion import PlacedFactors, fuse
-from ..factors.relative import Relative
+from ..factors.weight_relative import Relative
 from ..loader import Entry, Lora
 from ..mapping.architecture import Architecture
 from .name_styles import parts

@@ -146,7 +146,7 @@ def test_a_kind_of_weight_is_one_file_and_one_line(
 ) -> None:
     from support.applying import apply, relative_error
     from vivace.devkit.doubles import tiny_models
-    from vivace.wrappers.targets import kinds
+    from vivace.wrappers.targets import known_kinds
 
     path = "wrappers/targets/row_scaled.py"
     relative = "from .weight_kind import"
@@ -156,7 +156,7 @@ def test_a_kind_of_weight_is_one_file_and_one_line(
         path,
         BLOCKS[path].replace(relative, "from vivace.wrappers.targets.weight_kind import"),
     )
-    monkeypatch.setattr(kinds, "KINDS", [run(path, {})["RowScaled"](), *kinds.KINDS])
+    monkeypatch.setattr(known_kinds, "KINDS", [run(path, {})["RowScaled"](), *known_kinds.KINDS])
     size = tiny_models.QWEN_DIM
     down, up = random(4, size, seed=6) / 8, random(size, 4, seed=7) / 8
     magnitude = random(size, 1, seed=8).abs() + 0.5

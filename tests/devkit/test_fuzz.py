@@ -28,9 +28,9 @@ from vivace.lora import repeated_modules
 from vivace.lora.factors import adapters
 from vivace.lora.files.header import HeaderError, parse_header
 from vivace.lora.loader import load_lora
-from vivace.lora.mapping import tensor_names as mapping
+from vivace.lora.mapping import key_map as mapping
 from vivace.lora.mapping.adapter_config import AdapterConfig
-from vivace.lora.mapping.tensor_names import IGNORED, MAPPED
+from vivace.lora.mapping.key_map import IGNORED, MAPPED
 
 SEED = 20
 # Inputs of each kind, and how many different refusals these meet at least.

@@ -14,14 +14,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ...lora.loader import Entry, Lora, load_lora
+from ...lora.lora_set import LoraSet
 from ...lora.mapping.architecture import Architecture
-from ...lora.stack import LoraSet
 from .applied_loras import AppliedLora, record_loras
 from .branch_set import KEY, BranchSet
-from .lora_report import report
 from .merge import add_merged
 from .placement import SHOWN, Placement
 from .running_model import Mode, RunningModel
+from .stack_report import report
 from .way import NotApplied, Way, need_of
 
 if TYPE_CHECKING:

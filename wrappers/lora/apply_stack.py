@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .apply import place_loras
-from .lora_report import report
+from .apply_to_text_encoder import EncoderPlacement, apply_to_text_encoder
 from .running_model import Mode
-from .text_encoder import EncoderPlacement, apply_to_text_encoder
+from .stack_report import report
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

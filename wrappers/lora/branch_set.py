@@ -13,7 +13,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from ...lora.factors.branch import Branch
 from ..targets.appended_ranks import NOTHING, OPTION, AppendedRanks, Wanted
 from ..targets.branch_layer import BranchLayer, Layer, plain_call, put, take_off
-from ..targets.kinds import kind_of
+from ..targets.known_kinds import kind_of
 from ..targets.nunchaku_fused import Unfused
 from ..targets.nunchaku_offload import Offload, is_native
 from ..targets.rank_shares import approximations

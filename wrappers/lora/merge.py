@@ -10,7 +10,7 @@ import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 
 from ...lora.factors.dora import Dora
-from ...lora.factors.relative import Relative
+from ...lora.factors.weight_relative import Relative
 from ...lora.loader import Entry
 from ...lora.mapping.architecture import Architecture
 

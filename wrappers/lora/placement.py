@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...lora.loader import Entry, Lora
-from ...lora.mapping.tensor_names import UNMATCHED
+from ...lora.mapping.key_map import UNMATCHED
 
 SHOWN = 5
 """How many names a line or an error lists."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from comfy.model_management import get_torch_device
 
-from ...lora.compose import EXPAND_RANK, Composer
+from ...lora.composer import EXPAND_RANK, Composer
 from ...lora.factors.branch import Branch
 from ...lora.mapping.architecture import Architecture
 from ...lora.mapping.supported_models import qwen_image, standard, z_image
 from ..targets.appended_ranks import AppendedRanks
-from ..targets.kinds import kind_of
+from ..targets.known_kinds import kind_of
 from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of
 from ..targets.rank_shares import Share, share_out
 from ..targets.rank_target import rank_targets

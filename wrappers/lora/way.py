@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from ...lora.factors.dora import Dora
-from ...lora.factors.relative import InputRotation, Rotation
+from ...lora.factors.oft_rotation import InputRotation, Rotation
 from ...lora.loader import Entry
 
 

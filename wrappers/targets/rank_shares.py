@@ -17,7 +17,7 @@ from torch import Tensor
 from ...lora.factors.branch import Branch
 from ...lora.factors.delta import LowRank
 from ...lora.factors.fusion import recompress
-from ...lora.factors.relative import Relative
+from ...lora.factors.weight_relative import Relative
 from .rank_kind import RANK_STEP
 from .rank_target import RankTarget
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...lora.mapping.architecture import Architecture
-from .kinds import kind_of
+from .known_kinds import kind_of
 from .rank_kind import RankKind
 from .weight_kind import Lookup, UnreadableWeightError
 

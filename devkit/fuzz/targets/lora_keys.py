@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....lora.files.open_file import LoraFile
-from ....lora.mapping.suffixes import ROLES, split_suffix
-from ....lora.mapping.tensor_names import (
+from ....lora.mapping.key_map import (
     IGNORED,
     MAPPED,
     REFUSED,
@@ -22,6 +21,7 @@ from ....lora.mapping.tensor_names import (
     KeyMap,
     map_keys,
 )
+from ....lora.mapping.suffixes import ROLES, split_suffix
 from .. import scratch
 from ..lora_words import AROUND, INSIDE, TAILS
 from ..mutations import json_of

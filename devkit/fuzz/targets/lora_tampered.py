@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from ....byte_lru import ByteLru
-from ....lora.compose import Composer
+from ....lora.composer import Composer
 from ....lora.errors import LoraFileError, LoraFormatError, LoraModelError
 from ....lora.examine import inspect
 from ....lora.factors.branch import Branch
+from ....lora.file_report import Report
 from ....lora.loader import Lora, load_lora
+from ....lora.lora_set import LoraSet
 from ....lora.mapping.architecture import Architecture
-from ....lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED
-from ....lora.report import Report
-from ....lora.stack import LoraSet
+from ....lora.mapping.key_map import IGNORED, MAPPED, REFUSED, UNMATCHED
 from .. import scratch
 from ..lora_changes import tamper
 from ..lora_found import (

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from ....byte_lru import ByteLru
-from ....lora.compose import Composer
+from ....lora.composer import Composer
 from ....lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
 from ....lora.examine import inspect
+from ....lora.file_report import Report, markdown
 from ....lora.files.open_file import LoraFile
 from ....lora.info import lora_info
 from ....lora.loader import Lora, load_lora
+from ....lora.lora_set import LoraSet
 from ....lora.mapping.architecture import Architecture
 from ....lora.mapping.supported_models import qwen_image, z_image
-from ....lora.report import Report, markdown
-from ....lora.stack import LoraSet
 from .. import scratch
 from ..mutations import bytes_of, value_of
 from ..refusals import may_refuse

@@ -19,10 +19,10 @@ from support.lora_samples import (
     total,
     write,
 )
-from vivace.lora.compose import Composer
+from vivace.lora.composer import Composer
 from vivace.lora.factors.dora import Dora, Norm
+from vivace.lora.lora_set import LoraSet
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.stack import LoraSet
 
 # ComfyUI maps these spellings; a tuple adds (axis, start, length) of the slice.
 PLACES = {

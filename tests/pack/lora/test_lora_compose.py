@@ -22,12 +22,12 @@ from support.lora_samples import (
     random,
     write,
 )
-from vivace.lora.compose import Composer
+from vivace.lora.composer import Composer
 from vivace.lora.factors.branch import Branch
 from vivace.lora.factors.fusion import interleave_rows
 from vivace.lora.loader import Lora
+from vivace.lora.lora_set import LoraSet
 from vivace.lora.mapping.supported_models import qwen_image
-from vivace.lora.stack import LoraSet
 
 Q, K, OUT = (f"transformer_blocks.0.attn.{name}" for name in ("to_q", "to_k", "to_out.0"))
 Make = Callable[..., Lora]

@@ -19,11 +19,11 @@ from support.lora_samples import (
     random,
     write,
 )
-from vivace.lora.compose import Composer
+from vivace.lora.composer import Composer
 from vivace.lora.factors.dora import Dora
+from vivace.lora.lora_set import LoraSet
 from vivace.lora.mapping.architecture import Target
 from vivace.lora.mapping.module_names import find, spellings
-from vivace.lora.stack import LoraSet
 
 
 def target_of(stem: str) -> Target:

@@ -26,14 +26,14 @@ from support.lora_samples import (
     total,
     write,
 )
-from vivace.lora.compose import Composer
+from vivace.lora.composer import Composer
 from vivace.lora.errors import LoraModelError
 from vivace.lora.factors.branch import Branch
 from vivace.lora.factors.delta import Delta, LowRank
 from vivace.lora.loader import Lora
+from vivace.lora.lora_set import LoraSet
 from vivace.lora.mapping.architecture import Architecture, Target
 from vivace.lora.mapping.module_names import find, spellings
-from vivace.lora.stack import LoraSet
 
 QUICK = settings(
     max_examples=40,

@@ -19,7 +19,7 @@ from vivace.lora.files.open_file import LoraFile
 from vivace.lora.files.sidecars import MAX_BYTES, find_preview, previews
 from vivace.lora.info import LoraInfo, lora_info, training_tags
 from vivace.lora.loader import load_lora
-from vivace.lora.text_encoder import read_text_encoder
+from vivace.lora.text_encoder_part import read_text_encoder
 
 STEM = "diffusion_model.transformer_blocks.0.attn.to_q"
 KOHYA = {

@@ -24,12 +24,12 @@ from support.lora_samples import (
 )
 from vivace.byte_lru import ByteLru
 from vivace.lora import examine, loader
-from vivace.lora.compose import Composer
+from vivace.lora.composer import Composer
 from vivace.lora.errors import LoraFileError
 from vivace.lora.examine import inspect
 from vivace.lora.files.open_file import LoraFile
 from vivace.lora.loader import Lora, load_lora
-from vivace.lora.stack import LoraSet
+from vivace.lora.lora_set import LoraSet
 
 GOOD = "transformer_blocks.0.attn.to_k"
 OTHER = "transformer_blocks.0.attn.to_q"

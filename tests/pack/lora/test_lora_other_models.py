@@ -29,9 +29,9 @@ from support.other_models import (
 from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
+from vivace.lora.file_report import Report
 from vivace.lora.loader import load_lora
 from vivace.lora.mapping.other_models import model_of_label
-from vivace.lora.report import Report
 
 OTHERS = other_models()
 # All of whose blocks are those of Z-Image, or of Qwen-Image, by name and shape.

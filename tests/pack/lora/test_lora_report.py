@@ -13,7 +13,7 @@ import torch
 from support.lora_samples import key_cases, lora, named, random, write
 from vivace.cli.main import main
 from vivace.lora.examine import inspect
-from vivace.lora.report import markdown
+from vivace.lora.file_report import markdown
 
 ROOT = Path(__file__).parents[4]
 

@@ -10,9 +10,9 @@ import torch
 from support.lora_samples import FAMILIES, TINY, close, load, lora, named, random, total, write
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
-from vivace.lora.factors.relative import Relative
+from vivace.lora.factors.weight_relative import Relative
+from vivace.lora.file_report import markdown
 from vivace.lora.loader import Lora
-from vivace.lora.report import markdown
 
 GOOD = "transformer_blocks.0.attn.to_k"
 STEM = "transformer_blocks.0.attn.to_q"

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from support.small_music import HOP, KINDS, RATE, music_model, tone
-from vivace.music import compose as composing
+from vivace.music import music_windows as composing
 from vivace.music.audio_input import Audio
 from vivace.music.code_sampler import CodeSampling
 from vivace.music.codec import decode
-from vivace.music.compose import Music, MusicRequest, compose
+from vivace.music.music_windows import Music, MusicRequest, compose
 
 LONG = 2.0  # seconds; two windows and more, as there are positions for 1.1 s
 

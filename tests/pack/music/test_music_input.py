@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 from support.small_music import RATE, music_model, tone
 from vivace.music.audio_input import Audio, read_audio
 from vivace.music.code_sampler import CodeSampler, CodeSampling
-from vivace.music.compose import MusicRequest, compose
 from vivace.music.errors import MusicError
+from vivace.music.music_windows import MusicRequest, compose
 from vivace.music.resample import audio_support, resample
 
 

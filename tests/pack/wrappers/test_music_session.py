@@ -13,8 +13,8 @@ import torch
 from support.small_music import RATE, save_model, tone
 from vivace.hub.model_folders import ModelFolderError
 from vivace.music.audio_input import Audio
-from vivace.music.compose import MusicRequest
 from vivace.music.errors import MusicError
+from vivace.music.music_windows import MusicRequest
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 

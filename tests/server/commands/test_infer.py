@@ -13,7 +13,7 @@ from support.cli_queue import Queue, check_pending_is_cancelled
 from support.graphs import KOHYA, PEFT
 from support.text_encoder_files import QWEN_ENCODER, QWEN_VAE, Z_ENCODER, Z_VAE
 from support.z_image_file import Z_IMAGE
-from vivace.cli.workflow.families import TEMPLATES
+from vivace.cli.workflow.model_families import TEMPLATES
 from vivace.devkit.doubles.demo_models import MODEL_FILE
 from vivace.devkit.doubles.svdquant_files import QUANTIZED
 from vivace.devkit.rig.server import ComfyServer

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...lora.file_report import Report, markdown
 from ...lora.mapping.module_names import Ignored
-from ...lora.report import Report, markdown
 
 if TYPE_CHECKING:
+    from .apply_to_text_encoder import EncoderPlacement
     from .placement import Placement
-    from .text_encoder import EncoderPlacement
 
 NOTHING = "No LoRA is on."
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..files.header import TensorInfo
 from .adapter_config import AdapterConfig
 from .architecture import Architecture
+from .key_map import Names
 from .observed_shape import observed_shape
 from .other_models import (
     MAGE_FLOW_BLOCKS,
@@ -21,7 +22,6 @@ from .other_models import (
     Twin,
     model_of_label,
 )
-from .tensor_names import Names
 
 Infos = Mapping[str, TensorInfo]
 _LABELS = ("ss_base_model_version", "modelspec.architecture", "model_type", "ss_network_module")

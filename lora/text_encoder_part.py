@@ -11,9 +11,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .examine import Identity, identity, look
+from .file_report import Report
 from .files.open_file import LoraFile
 from .mapping.module_names import Ignored
-from .report import Report
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...lora.text_encoder import read_text_encoder
+from ...lora.text_encoder_part import read_text_encoder
 from .applied_loras import AppliedLora, record_loras
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from .factors.branch import Branch, Term
 from .factors.delta import Delta, LowRank
 from .factors.dora import Dora, Norm
 from .factors.fusion import PlacedFactors, fuse
-from .factors.relative import Relative, Scaling
+from .factors.weight_relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
+from .lora_set import LoraSet
 from .mapping.architecture import Architecture
-from .stack import LoraSet
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running
 # them in their own factored form costs less time and memory.

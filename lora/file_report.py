@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from .factors.plan import Fault
+from .factors.module_plan import Fault
+from .mapping.key_map import IGNORED, UNMATCHED, KeyEntry
 from .mapping.name_ranges import folded
-from .mapping.tensor_names import IGNORED, UNMATCHED, KeyEntry
 
 _SHOWN = 3
 _LONGEST = 200

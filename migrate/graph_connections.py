@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .connections import ACTIVE, BYPASSED, MUTED, Consumer, Neighbor, Place
 from .graph import INPUTS, Link, WorkflowGraph
-from .neighbors import ACTIVE, BYPASSED, MUTED, Consumer, Neighbor, Place
 
 
 class GraphNeighbors:
