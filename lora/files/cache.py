@@ -61,13 +61,16 @@ class ByteLru(Generic[V]):
 
     Each missing key is loaded by one thread while others wait for it. An exception of the loader
     reaches its caller, and nothing is stored.
+
+    Attributes:
+        loading: a lock for each key that is being loaded now.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._items: OrderedDict[Hashable, V] = OrderedDict()
-        self._loading: dict[Hashable, threading.Lock] = {}
+        self.loading: dict[Hashable, threading.Lock] = {}
         self.nbytes = 0
         self.hits = 0
         self.misses = 0
@@ -95,7 +98,7 @@ class ByteLru(Generic[V]):
         if value is not None:
             return value
         with self._lock:
-            gate = self._loading.setdefault(key, threading.Lock())
+            gate = self.loading.setdefault(key, threading.Lock())
         with gate:
             value = self.get(key)
             if value is None:
@@ -104,7 +107,7 @@ class ByteLru(Generic[V]):
                     self._store(key, value)
                 finally:
                     with self._lock:
-                        self._loading.pop(key, None)
+                        self.loading.pop(key, None)
         return value
 
     def _store(self, key: Hashable, value: V) -> None:

@@ -99,7 +99,7 @@ def _scales_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _alpha_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapters, "_number", lambda name, tensor: 1.0)
+    monkeypatch.setattr(adapters, "usable_number", lambda name, tensor: 1.0)
 
 
 def _stated_scale_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,12 +107,12 @@ def _stated_scale_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _repetition_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals, "_require_same", lambda *_: None)
+    monkeypatch.setattr(rivals, "require_same", lambda *_: None)
 
 
 def _forget_names() -> None:
     mapping.resolve_names.cache_clear()
-    mapping._map_key_set.cache_clear()
+    mapping.map_key_set.cache_clear()
 
 
 def _unknown_tensors_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +376,7 @@ def test_dev_py_hands_its_options_on_and_lets_a_run_end(monkeypatch: pytest.Monk
         started.append(words)
         return SimpleNamespace(wait=wait)
 
-    monkeypatch.setattr(commands, "_prepare", lambda _: (None, Path("python"), None))
+    monkeypatch.setattr(commands, "prepare", lambda _: (None, Path("python"), None))
     monkeypatch.setattr(commands, "subprocess", SimpleNamespace(Popen=start))
     words = {"targets": ["a"], "seconds": "5", "seed": None, "replay": None, "log": "x.json"}
     assert commands.fuzz(Namespace(**words), []) == 1

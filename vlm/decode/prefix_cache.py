@@ -61,12 +61,15 @@ class PrefixCache:
 
     Args:
         limit: bytes to keep; 0 keeps nothing.
+
+    Attributes:
+        entries: what is kept, the least recently used first.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._lock = threading.RLock()  # models are dropped at any time, also inside of it
-        self._entries: OrderedDict[_Key, _Prefix] = OrderedDict()
+        self.entries: OrderedDict[_Key, _Prefix] = OrderedDict()
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._nbytes = 0
         self._statistics = PrefixStatistics()
@@ -76,7 +79,7 @@ class PrefixCache:
         with self._lock:
             return replace(
                 self._statistics,
-                entries=len(self._entries),
+                entries=len(self.entries),
                 nbytes=self._nbytes,
                 limit=self._limit,
             )
@@ -93,14 +96,14 @@ class PrefixCache:
             return None
         own = _key(language, prompt, images, len(prompt.ids))
         with self._lock:
-            lengths = {key: _shared(key, own) for key in self._entries}
+            lengths = {key: _shared(key, own) for key in self.entries}
             key = max(lengths, key=lambda key: lengths[key], default=own)
             length = min(lengths.get(key, 0), len(prompt.ids) - 1)
             if length < (min(prompt.media_end, WORTH_TOKENS) or WORTH_TOKENS):
                 self._count(misses=int(prompt.media_end > 0))
                 return None
-            prefix = self._entries[key]
-            self._entries.move_to_end(key)
+            prefix = self.entries[key]
+            self.entries.move_to_end(key)
             self._count(hits=1, tokens_saved=length)
         cache = language.new_cache()
         for index, (keys, values) in enumerate(prefix.layers):
@@ -140,17 +143,17 @@ class PrefixCache:
         with self._lock:
             if self._holds(key):
                 return
-            for known in [known for known in self._entries if whole and _begins(known, key)]:
-                self._nbytes -= self._entries.pop(known).nbytes
+            for known in [known for known in self.entries if whole and _begins(known, key)]:
+                self._nbytes -= self.entries.pop(known).nbytes
             if key.model not in self._models:
                 forget = _forgetter(weakref.ref(self), key.model)
                 self._models[key.model] = weakref.ref(language.model, forget)
-            self._entries[key] = _Prefix(layers, nbytes)
+            self.entries[key] = _Prefix(layers, nbytes)
             self._nbytes += nbytes
             self._evict()
 
     def _holds(self, key: _Key) -> bool:
-        return any(_begins(key, known) for known in self._entries)
+        return any(_begins(key, known) for known in self.entries)
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
@@ -164,14 +167,14 @@ class PrefixCache:
 
     def _forget(self, model: int | None) -> None:
         with self._lock:
-            for key in [key for key in self._entries if model in (None, key.model)]:
-                self._nbytes -= self._entries.pop(key).nbytes
+            for key in [key for key in self.entries if model in (None, key.model)]:
+                self._nbytes -= self.entries.pop(key).nbytes
             for known in [known for known in self._models if model in (None, known)]:
                 del self._models[known]
 
     def _evict(self) -> None:
         while self._nbytes > self._limit:
-            _, evicted = self._entries.popitem(last=False)
+            _, evicted = self.entries.popitem(last=False)
             self._nbytes -= evicted.nbytes
             self._count(evictions=1)
 

@@ -67,14 +67,16 @@ def test_answers_of_nodes(tmp_path: Path) -> None:
 
     def after(error: BaseException | None) -> None:
         assert isinstance(error, Interrupted)
-        figures = vlm_session.EMBEDDINGS.statistics
-        kept = vlm_session.EMBEDDINGS._entries.values()
-        assert figures.nbytes == sum(embedding.nbytes for embedding in kept)
         (patcher,) = vlm_session.POOL.patchers.values()
         assert patcher.local is not None
         assert differences(patcher.local.model, base) == []
         assert ask() == wanted
+        vlm_session.EMBEDDINGS.resize(0)
+        emptied = vlm_session.EMBEDDINGS.statistics
+        assert (emptied.entries, emptied.nbytes) == (0, 0), "what it held was not counted right"
+        vlm_session.EMBEDDINGS.resize(limit)
 
+    limit = vlm_session.EMBEDDINGS.statistics.limit
     try:
         wanted = ask()
         (patcher,) = vlm_session.POOL.patchers.values()
@@ -98,7 +100,7 @@ def test_moving_branches_fails_whole(tmp_path: Path) -> None:
     wanted = tiny.sample(patched)
 
     def bring(device: str) -> None:
-        branches._apply(lambda tensor: torch.empty_like(tensor, device=device))
+        branches.to_empty(device=device)
 
     def places() -> set[str]:
         return {layer.branch.A.device.type for layer in branches.layers.values()}

@@ -7,6 +7,7 @@ import os
 import pickle
 import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -59,21 +60,19 @@ def test_one_open_and_only_the_bytes_asked_for(
     tensors = {f"t{i}": random(10, 10, seed=i) for i in range(6)}
     path = write(tmp_path / "a.safetensors", tensors)
     reads: list[tuple[int, int]] = []
-    fill = LoraFile._fill
 
-    def recorded(self: LoraFile, buffer: memoryview, offset: int) -> None:
-        reads.append((offset, len(buffer)))
-        fill(self, buffer, offset)
+    class Recorded(FileIO):
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            reads.append((self.tell(), len(buffer)))
+            return super().readinto(buffer)
 
     opened_paths: list[Path] = []
-    path_open = Path.open
 
-    def counted(self: Path, *args: object, **kwargs: object) -> object:
+    def recorded(self: Path, mode: str, **_: object) -> Recorded:
         opened_paths.append(self)
-        return path_open(self, *args, **kwargs)  # type: ignore[call-overload]
+        return Recorded(self, mode)
 
-    monkeypatch.setattr(LoraFile, "_fill", recorded)
-    monkeypatch.setattr(Path, "open", counted)
+    monkeypatch.setattr(Path, "open", recorded)
     with LoraFile(path) as opened:
         wanted = ["t1", "t2", "t4"]
         opened.read(wanted)
@@ -135,6 +134,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 
 def test_denied_and_failing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.safetensors", {"a": random(2)})
+    start = path.read_bytes()[:64]
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -151,7 +151,7 @@ def test_denied_and_failing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         def read(self, _: int) -> bytes:
             if self.failing == "read":
                 raise OSError(errno.EIO, "Input/output error")
-            return path.read_bytes()[:64]
+            return start
 
         def seek(self, _: int) -> None:
             raise OSError(errno.EIO, "Input/output error")
@@ -162,7 +162,7 @@ def test_denied_and_failing_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for failing in ("read", "seek"):
         handle = Broken(failing)
         with monkeypatch.context() as patch:
-            patch.setattr(LoraFile, "_open", lambda _, handle=handle: handle)
+            patch.setattr(Path, "open", lambda *_, handle=handle, **__: handle)
             assert refused(path) == "cannot be read (Input/output error)"
         assert handle.closed == 1, "the handle does not leak"
 
