@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from ..lora.tools.make import Made
-    from ..lora.tools.shrink import Limit
+    from ..lora.tools.derived_file import Made
+    from ..lora.tools.lower_rank import Limit
     from .output import Output
 
 SAFETENSORS = files(".safetensors")
@@ -69,7 +69,7 @@ def target(values: Values, *sources: Path) -> Path:
 
 def limit(values: Values) -> Limit | None:
     """What the options say of the rank; None if nothing."""
-    from ..lora.tools.shrink import Limit
+    from ..lora.tools.lower_rank import Limit
 
     error = getattr(values, "error", None)
     return None if values.rank is None and error is None else Limit(values.rank, error)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ..lora.tools.make import Made
+    from ..lora.tools.derived_file import Made
     from .output import Output
     from .spec import Values
 
@@ -39,7 +39,7 @@ def source(word: str) -> tuple[Path, float]:
 
 def merge(sources: Sequence[tuple[Path, float]], path: Path, values: Values, out: Output) -> Made:
     """Merge files, each at its strength, into one, as the options say."""
-    from ..lora.tools.make import make
+    from ..lora.tools.derived_file import make
     from .lora_output import limit, torch_options
 
     with out.progress("merging", 1.0) as step:

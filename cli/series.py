@@ -19,7 +19,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SeriesPlan:
     """What to do with the results of a series.
 
     Attributes:
@@ -40,7 +40,7 @@ def run_series(
     out: Output,
     prompt: Prompt,
     series: Sequence[Changes],
-    plan: Plan,
+    plan: SeriesPlan,
     embedded: Json | None = None,
 ) -> Json:
     """Run the prompt once for each of the series, each with its changes.

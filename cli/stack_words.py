@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..lora.files.file_names import LoraNameError, lora_files_below, resolve
 from ..lora.rows import RowError, parse_rows
 from .errors import CliError, UsageError
 from .lora_sources import source
@@ -13,7 +15,7 @@ from .workflow.convert import Prompt
 from .workflow.read import read_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .output import Output
     from .server.http import Server
@@ -106,11 +108,19 @@ def local_files(stack: Stack, folders: Sequence[Path]) -> list[tuple[Path, float
     """
     found = []
     for name, strength in stack:
-        places = [Path(name).expanduser(), *(folder / name for folder in folders)]
-        path = next((place for place in places if place.is_file()), None)
+        path = Path(name).expanduser()
+        if not path.is_file():
+            path = next(_below(folders, name), None)
         if path is None:
             where = " and ".join(map(str, folders))
             problem = f"There is no LoRA {name}{f' here, nor in {where}' if where else ''}"
             raise CliError(problem, "Name the file with its folder, or ComfyUI's with --models")
         found.append((path, strength))
     return found
+
+
+def _below(folders: Sequence[Path], name: str) -> Iterator[Path]:
+    """What a name means in each of the folders, where it means one file."""
+    for folder in folders:
+        with suppress(LoraNameError):
+            yield folder / resolve(name, lora_files_below(folder))

@@ -25,7 +25,9 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH, ROW, HEIGHT, TITLE = 860, 78, 36, 30
 # In words of two or three, what a box stands for.
 SUBJECTS = {
+    "vivace.byte_lru": "bounded caches",
     "vivace.cli": "command line",
+    "vivace.defaults": "values of inputs",
     "vivace.devkit": "development",
     "vivace.http_api": "HTTP answers",
     "vivace.hub": "model folders",

@@ -59,7 +59,7 @@ async def get_preview(request: web.Request) -> web.StreamResponse:
 async def get_stacks(request: web.Request) -> web.StreamResponse:
     """`{"stacks": {name: rows}, "problems": [...]}`; problems are files that were left out."""
     listing = await asyncio.to_thread(_presets(request).list)
-    stacks = {name: [row.as_dict() for row in rows] for name, rows in listing.stacks.items()}
+    stacks = {name: [row.as_dict() for row in rows] for name, rows in listing.values.items()}
     problems = [
         f"{error.path.name}: {error.problem}. {error.remedy}." for error in listing.problems
     ]

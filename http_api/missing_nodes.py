@@ -30,9 +30,9 @@ def migrate(workflow: dict[str, Any]) -> tuple[dict[str, Any], MigrationReport]:
 
     known = Known(
         folder_paths.get_filename_list("loras"),
-        vlm_values.model_names(),
+        vlm_values.MODELS.names(),
         installed=nodes.NODE_CLASS_MAPPINGS.keys(),  # pyright: ignore[reportAttributeAccessIssue]
-        music_models=generate_music.model_names(),
+        music_models=generate_music.MODELS.names(),
         output_types=_output_types,
     )
     found, report = migrate_workflow(workflow, known)

@@ -45,11 +45,11 @@ async def get_prompts(request: web.Request) -> web.StreamResponse:
     Problems are files that were left out.
     """
     listing = await asyncio.to_thread(_library(request).list)
-    prompts = {name: asdict(prompt) for name, prompt in listing.prompts.items()}
+    prompts = {name: asdict(prompt) for name, prompt in listing.values.items()}
     problems = [
         f"{error.path.name}: {error.problem}. {error.remedy}." for error in listing.problems
     ]
-    revisions = {name: prompt.revision for name, prompt in listing.prompts.items()}
+    revisions = {name: prompt.revision for name, prompt in listing.values.items()}
     return web.json_response({"prompts": prompts, "revisions": revisions, "problems": problems})
 
 
@@ -138,7 +138,7 @@ async def import_prompts(request: web.Request) -> web.StreamResponse:
 
 
 def _export(library: PromptLibrary, names: list[str]) -> str:
-    content = bundle_of(library, names or library.list().prompts)
+    content = bundle_of(library, names or library.list().values)
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..defaults import DEFAULTS
 from .model_check import INDEX, MARKER, SINGLE, CheckedModel, check_complete
 from .model_folders import PARTIAL_SUFFIX, ModelFolderError, read_json
 from .repository import HubFile, HubModel, by_hand, look_up
@@ -51,7 +52,7 @@ class DownloadSettings:
 def download_model(
     repo: str,
     folder: Path,
-    revision: str = "main",
+    revision: str = DEFAULTS["VivaceQwenVLDownload"]["revision"],
     endpoint: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,

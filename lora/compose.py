@@ -11,11 +11,11 @@ from torch import Tensor
 from .factors.branch import Branch, Term
 from .factors.delta import Delta, LowRank
 from .factors.dora import Dora, Norm
-from .factors.fusion import Placed, fuse
+from .factors.fusion import PlacedFactors, fuse
 from .factors.relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
 from .mapping.architecture import Architecture
-from .stack import LoraStack
+from .stack import LoraSet
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running
 # them in their own factored form costs less time and memory.
@@ -89,7 +89,7 @@ class Composer:
             for block in architecture.layout(fused)
         }
 
-    def compose(self, stack: LoraStack) -> dict[str, Branch]:
+    def compose(self, stack: LoraSet) -> dict[str, Branch]:
         """Bring `branches` up to date with the stack and return them; unchanged ones are reused.
 
         If this raises, the composer is as before.
@@ -162,7 +162,7 @@ class Composer:
 
     def _segment(self, target: str, items: list[tuple[Entry, int]]) -> _Segment:
         shape = self.architecture.target(target).shape
-        low: list[Placed] = []
+        low: list[PlacedFactors] = []
         terms: list[Term] = []
         bias: Tensor | None = None
         bias_lift: Tensor | None = None
@@ -181,7 +181,7 @@ class Composer:
             if factors is None:
                 terms.append(Term(delta.to(self._device, self._dtype), start, stop))
             else:
-                low.append(Placed(factors, start, stop))
+                low.append(PlacedFactors(factors, start, stop))
         fused = fuse(low, shape[0]).to(self._device, self._dtype) if low else None
         return _Segment(fused, tuple(terms), bias, bias_lift)
 
@@ -193,7 +193,7 @@ class Composer:
         weight = self._weights(target)[start:stop]
         return entry.delta.resolve(weight, self._dora_norm)
 
-    def missing(self, stack: LoraStack) -> dict[str, list[str]]:
+    def missing(self, stack: LoraSet) -> dict[str, list[str]]:
         """Return, by file name, the modules that a stack changes and this model does not have."""
         found = {
             lora.path.name: [

@@ -10,15 +10,15 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from .factors.contradictions import contradictions
 from .factors.families import TITLES
 from .factors.plan import ModulePlan, Plans, plan_file
-from .factors.stated import contradictions
 from .files.header import TensorInfo
 from .files.open_file import LoraFile, Stamp, stamp
 from .mapping.adapter_config import NAME, AdapterConfig, config_beside, read_config
 from .mapping.architecture import Architecture
 from .mapping.evidence import judge, labels_of
-from .mapping.models import standard
+from .mapping.supported_models import standard
 from .mapping.tensor_names import (
     IGNORED,
     MAPPED,

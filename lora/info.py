@@ -15,7 +15,7 @@ from typing import Any
 from .examine import Identity, identity, look
 from .files.sidecars import Facts, Stamps, plain, read_facts, stamps, unique
 from .mapping.adapter_config import json_object, number, read_config
-from .mapping.models import standard
+from .mapping.supported_models import standard
 from .report import Report, printable
 
 MAX_TAGS = 200

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import torch
 
+from ..byte_lru import ByteLru
 from .errors import LoraModelError, Unusable
 from .examine import (
     Examination,
@@ -29,14 +30,14 @@ from .factors.delta import Delta
 from .factors.dora import Dora
 from .factors.plan import Fault, GroupPlan, ModulePlan
 from .factors.relative import Relative
-from .files.cache import ByteLru
+from .files.cache import default_limit
 from .files.header import TensorInfo
 from .files.open_file import LoraFile
 from .mapping.architecture import Architecture
-from .mapping.models import standard
+from .mapping.supported_models import standard
 from .mapping.tensor_names import IGNORED
+from .repeated_modules import Rival, settle
 from .report import Report
-from .rivals import Rival, settle
 from .text_encoder import keep_text_encoder, text_encoder_names
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Lora:
     seconds: float
 
 
-CACHE: ByteLru[Lora] = ByteLru()
+CACHE: ByteLru[Lora] = ByteLru(default_limit)
 
 
 def load_lora(

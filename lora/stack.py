@@ -9,7 +9,7 @@ from hashlib import blake2b
 from .loader import Lora, LoraKey
 
 
-class LoraStack:
+class LoraSet:
     """LoRAs with strengths, as a value: immutable, hashable, independent of order.
 
     The same LoRA twice counts with the sum of its strengths; strength 0 counts as absent.
@@ -17,7 +17,6 @@ class LoraStack:
     Attributes:
         rows: the (LoRA, strength) pairs as given.
         identity: digest of files and strengths; equal digests mean equal results.
-        structure: digest of the files alone; if only `identity` differs, rescaling is enough.
 
     Raises:
         ValueError: a strength is not finite, or the LoRAs are for different models.
@@ -35,11 +34,10 @@ class LoraStack:
         if len({lora.architecture.name for lora in self.loras.values()}) > 1:
             raise ValueError("the LoRAs of a stack are for different models")
         self.strengths = {key: value for key, value in strengths.items() if value != 0.0}
-        self.structure = _digest(list(self.strengths))
         self.identity = _digest([(*key, value.hex()) for key, value in self.strengths.items()])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LoraStack) and self.identity == other.identity
+        return isinstance(other, LoraSet) and self.identity == other.identity
 
     def __hash__(self) -> int:
         return hash(self.identity)

@@ -7,10 +7,10 @@ from typing import Any
 
 from .model_kind import is_ours, strings
 from .neighbors import Consumer, Neighbor, Place
+from .our_nodes import TARGETS
 from .report import Folded, Left, MigrationReport, Replaced
 from .rules import Known, NewNode, NotMigratable, OldNode, Rule
 from .table import DECLINED, RULES
-from .targets import TARGETS
 from .widgets import CONTROL
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..lora.files.file_types import is_lora_file
+from ..hub.model_folders import ModelFolder, find_models
+from ..lora.files.file_names import lora_files_below
 from ..toolkit.json_files import MAX_BYTES, JsonFileError, read_object
 from .rules import Known
 
@@ -47,24 +47,19 @@ def is_picture(path: Path) -> bool:
 
 def files_here(models: Path) -> Known:
     """The LoRAs and language models below ComfyUI's `models` folder, as ComfyUI names them."""
-    loras = [
-        (Path(folder) / name).relative_to(models / "loras").as_posix()
-        for folder, _, names in os.walk(models / "loras", followlinks=True)
-        for name in names
-        if is_lora_file(name)
-    ]
+    loras = lora_files_below(models / "loras")
     language = _folders(models, "LLM", "text_encoders")
     return Known(loras, language, music_models=_folders(models, "musicgen"))
 
 
 def _folders(models: Path, *roots: str) -> list[str]:
     """The model folders below some folders of `models`."""
-    return [
-        Path(folder).relative_to(models / root).as_posix()
-        for root in roots
-        for folder, _, names in os.walk(models / root, followlinks=True)
-        if "config.json" in names
-    ]
+    return list(find_models((models / root for root in roots), _any_model).models)
+
+
+def _any_model(path: Path, name: str) -> ModelFolder:
+    # What a model can do decides the node that is made, not which names there are.
+    return ModelFolder(path, name, "", "", has_vision=False, has_own_code=False)
 
 
 def _from_picture(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Link:
         )
 
 
-class Graph:
+class WorkflowGraph:
     """A workflow's `nodes` and `links`, changed in place."""
 
     def __init__(self, data: dict[str, Any]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .graph import INPUTS, Graph, Link
+from .graph import INPUTS, Link, WorkflowGraph
 from .neighbors import ACTIVE, BYPASSED, MUTED, Consumer, Neighbor, Place
 
 
 class GraphNeighbors:
     """The nodes of one graph; what lies outside a subgraph is none."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: WorkflowGraph) -> None:
         self._graph = graph
 
     def node(self, id_: int | str) -> Neighbor | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from .our_nodes import NO_PRESET
 from .qwenvl_values import attention
 from .qwenvl_values import seed as seed_value
 from .rules import Field, as_number, as_switch
-from .targets import NO_PRESET
 from .widgets import CONTROL, Widget, one_of, switch
 
 SAMPLING = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .our_nodes import NO_PRESET
 from .rules import NewNode, NotMigratable, OldNode, as_integer, as_switch, choice, find_name, shown
-from .targets import NO_PRESET
 from .widgets import CONTROL
 
 _MAX_SEED = 2**64 - 1

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..lora.files.file_types import without_ending
+from ..lora.files.file_names import LoraNameError, resolve
+from ..lora.files.file_types import by_slashes
 from .neighbors import COMMON_TYPES, Consumer, Neighbors, NoNeighbors, Place
 from .widgets import CONTROL, Layout, is_integer, is_number
 
@@ -48,10 +49,6 @@ class OldNode:
     consumers: Sequence[Consumer] = ()
     around: Neighbors = field(default_factory=NoNeighbors)
 
-    def has(self, name: str) -> bool:
-        """Whether the input has a value or a link."""
-        return name in self.linked or name in self.values
-
 
 @dataclass
 class NewNode:
@@ -66,7 +63,7 @@ class NewNode:
     folded: dict[int | str, str] = field(default_factory=dict)
     """Id and class of nodes that ours does the work of; those that serve nobody else go."""
     spent: set[str] = field(default_factory=set)
-    """Old inputs of which the link has done its service."""
+    """Old inputs whose links are not needed any more."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -222,26 +219,23 @@ def shown(value: Any) -> str:
 
 
 def find_name(name: str, listed: Collection[str], notes: list[str]) -> str:
-    """The name as it is listed here: the same, or the only one that ends alike.
+    """The name as it is listed here, with forward slashes: the same, or the one file it means.
 
-    Some packs save a file's name without its folder or its suffix.
+    Some packs save a file's name without its folder or its ending, and here it may lie elsewhere.
     """
-    plain_name = name.replace("\\", "/")
-    by_name = {item.replace("\\", "/"): item for item in listed}
-    if not by_name or plain_name in by_name:
-        return plain_name
-    ends = {_stem(plain_name)}
-    alike = [item for item in by_name if _stem(item) in ends]
-    if len(alike) == 1:
-        notes.append(f"'{name}' is '{alike[0]}' here")
-        return alike[0]
-    count = "several files here have" if alike else "no file here has"
-    notes.append(f"{count} the name '{name}'; choose the right one")
-    return plain_name
-
-
-def _stem(name: str) -> str:
-    return without_ending(name.rpartition("/")[2].lower())
+    plain = name.replace("\\", "/")
+    known = by_slashes(listed)
+    if not known:
+        return plain
+    try:
+        here = resolve(plain, known, moved=True)
+    except LoraNameError as error:
+        count = "several files here have" if error.several else "no file here has"
+        notes.append(f"{count} the name '{name}'; choose the right one")
+        return plain
+    if here != plain:
+        notes.append(f"'{name}' is '{here}' here")
+    return here
 
 
 def _clamp(value: Any, low: Any, high: Any, notes: list[str]) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .graph import INPUTS, OUTPUTS, Graph, Link
+from .graph import INPUTS, OUTPUTS, Link, WorkflowGraph
 from .graph_neighbors import GraphNeighbors, place_of
 from .model_kind import is_ours, strings
+from .our_nodes import TARGETS, OurNode
 from .report import Folded, Left, MigrationReport, Replaced
 from .rules import Known, NewNode, NotMigratable, OldNode, Rule
 from .table import DECLINED, RULES
-from .targets import TARGETS, Target
 
 # What the editor and the Manager note about the pack that a node came from.
 _OF_THE_OLD_PACK = ("cnr_id", "aux_id", "ver", "visibleLoraCount", "Show Strengths", "Match")
@@ -27,7 +27,7 @@ def migrate_graphs(workflow: dict[str, Any], known: Known, report: MigrationRepo
         if isinstance(item, dict):
             graphs.append((f"{item.get('name', item.get('id'))}/", item))
     renames: _Renames = {}
-    found = [(path, data.get("id"), Graph(data)) for path, data in graphs]
+    found = [(path, data.get("id"), WorkflowGraph(data)) for path, data in graphs]
     for path, owner, graph in found:
         for id_, rule in _migrate_graph(path, graph, known, report):
             renames[str(owner), str(id_)] = rule
@@ -37,7 +37,7 @@ def migrate_graphs(workflow: dict[str, Any], known: Known, report: MigrationRepo
 
 
 def _migrate_graph(
-    path: str, graph: Graph, known: Known, report: MigrationReport
+    path: str, graph: WorkflowGraph, known: Known, report: MigrationReport
 ) -> Iterator[tuple[Any, Rule | None]]:
     """Replace the nodes of one graph; gives each one's id and rule, None for one that is gone."""
     folded: dict[int | str, str] = {}
@@ -51,7 +51,11 @@ def _migrate_graph(
 
 
 def _replace_all(
-    path: str, graph: Graph, known: Known, report: MigrationReport, folded: dict[int | str, str]
+    path: str,
+    graph: WorkflowGraph,
+    known: Known,
+    report: MigrationReport,
+    folded: dict[int | str, str],
 ) -> Iterator[tuple[Any, Rule | None]]:
     for last in (False, True):
         for node in graph.nodes:
@@ -79,7 +83,9 @@ def _place(path: str, node: dict[str, Any]) -> str:
     return f"{path}{node.get('id')}"
 
 
-def _dropped(graph: Graph, folded: Mapping[int | str, str], known: Known) -> list[dict[str, Any]]:
+def _dropped(
+    graph: WorkflowGraph, folded: Mapping[int | str, str], known: Known
+) -> list[dict[str, Any]]:
     """The nodes that went, as others do their work now and nothing is connected to them."""
     gone: list[dict[str, Any]] = []
     while True:
@@ -99,7 +105,7 @@ def _dropped(graph: Graph, folded: Mapping[int | str, str], known: Known) -> lis
         gone += idle
 
 
-def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> NewNode:
+def _replace(graph: WorkflowGraph, node: dict[str, Any], rule: Rule, known: Known) -> NewNode:
     """Turn a node into ours; nothing is changed before everything has a place.
 
     Raises:
@@ -135,7 +141,7 @@ def _replace(graph: Graph, node: dict[str, Any], rule: Rule, known: Known) -> Ne
 
 
 def _refuse(
-    graph: Graph,
+    graph: WorkflowGraph,
     node: dict[str, Any],
     rule: Rule,
     known: Known,
@@ -156,7 +162,7 @@ def _refuse(
         )
 
 
-def _model_is_ours(graph: Graph, node: dict[str, Any]) -> bool:
+def _model_is_ours(graph: WorkflowGraph, node: dict[str, Any]) -> bool:
     def upstream(id_: Any) -> list[tuple[str, Any]]:
         found = graph.inputs(graph.node(id_) or {})
         return [(name, link["origin_id"]) for name, link in found]
@@ -172,7 +178,7 @@ def _model_is_ours(graph: Graph, node: dict[str, Any]) -> bool:
 def _as_saved(
     node: dict[str, Any],
     new: NewNode,
-    target: Target,
+    target: OurNode,
     taken: Mapping[str, Link],
     kept: Mapping[int, list[Link]],
 ) -> dict[str, Any]:

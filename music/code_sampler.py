@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..defaults import DEFAULTS
 from .errors import MusicError
+
+_DEFAULTS = DEFAULTS["VivaceGenerateMusic"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class CodeSampling:
         MusicError: a number outside its range.
     """
 
-    guidance: float = 3.0
-    temperature: float = 1.0
-    top_k: int = 250
+    guidance: float = _DEFAULTS["guidance_scale"]
+    temperature: float = _DEFAULTS["temperature"]
+    top_k: int = _DEFAULTS["top_k"]
     seed: int = 0
 
     def __post_init__(self) -> None:

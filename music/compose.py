@@ -9,6 +9,7 @@ from time import perf_counter
 
 import torch
 
+from ..defaults import DEFAULTS
 from .audio_input import Audio, with_batch, with_channels
 from .code_sampler import CodeSampler, CodeSampling
 from .code_writer import new_steps, write_codes
@@ -53,7 +54,7 @@ class MusicRequest:
     before: Audio | None = None
     include_before: bool = True
     rate: int = 0
-    overlap: float = 12.0
+    overlap: float = DEFAULTS["VivaceGenerateMusic"]["overlap"]
     sampling: CodeSampling = field(default_factory=CodeSampling)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 SECRETS_FILE = "secrets.env"
 SOURCES = [ENVIRONMENT, KEYRING, FILE] = ["environment variable", "keyring", "secrets file"]
 _ITSELF = (
@@ -15,6 +17,7 @@ _ITSELF = (
     " source says, and give its name. A key that was pasted here may be in the browser's or the"
     " clipboard's history: consider a new one"
 )
+_DEFAULTS = DEFAULTS["VivaceApiKey"]
 
 
 @io.comfytype(io_type="VIVACE_API_KEY")
@@ -44,7 +47,7 @@ class ApiKey(io.ComfyNode):
                 io.Combo.Input(
                     "source",
                     options=SOURCES,
-                    default=ENVIRONMENT,
+                    default=_DEFAULTS["source"],
                     tooltip=(
                         "environment variable: of ComfyUI's process. keyring: the operating"
                         " system's, service ComfyUI-Vivace; needs the package keyring. secrets"
@@ -53,7 +56,7 @@ class ApiKey(io.ComfyNode):
                 ),
                 io.String.Input(
                     "key_name",
-                    default="",
+                    default=_DEFAULTS["key_name"],
                     socketless=True,
                     tooltip=(
                         "Name of the variable, which must end in _API_KEY, or of the entry; never"

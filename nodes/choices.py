@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -19,6 +20,15 @@ def check_choices(hidden: Any, **options: list[str]) -> None:
         value = node.get("inputs", {}).get(name)
         if isinstance(value, str) and value not in known:
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(known)}")
+
+
+def with_defaults(
+    choice: str, values: dict[str, Any] | None, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was given of the inputs below a choice, and the defaults of the others."""
+    start = f"{choice}."
+    below = [name for name in defaults if name.startswith(start)]
+    return {name[len(start) :]: defaults[name] for name in below} | given(values)
 
 
 def given(values: dict[str, Any] | None) -> dict[str, Any]:

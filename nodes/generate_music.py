@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
-FOLDERS = ("musicgen", "LLM")
+from ..defaults import DEFAULTS
+from .model_choice import ModelChoice
+
 DTYPES = ["auto", "float16", "bfloat16", "float32"]
 NO_MODEL = "(none found: put a MusicGen folder into models/musicgen)"
+_DEFAULTS = DEFAULTS["VivaceGenerateMusic"]
+
+
+def _find(roots: list[str]) -> Any:
+    from ..hub.musicgen_folders import find_music_models
+
+    return find_music_models(roots)
+
+
+MODELS = ModelChoice("MusicGen", ("musicgen", "LLM"), _find)
 
 
 class GenerateMusic(io.ComfyNode):
@@ -57,16 +67,16 @@ class GenerateMusic(io.ComfyNode):
         duration: float,
         melody: dict[str, Any] | None = None,
         continue_from: dict[str, Any] | None = None,
-        include_given: bool = True,
-        variations: int = 1,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
-        top_k: int = 250,
-        seed: int = 0,
-        sample_rate: int = 0,
-        overlap: float = 12.0,
-        dtype: str = "auto",
-        keep_loaded: bool = True,
+        include_given: bool = _DEFAULTS["include_given"],
+        variations: int = _DEFAULTS["variations"],
+        guidance_scale: float = _DEFAULTS["guidance_scale"],
+        temperature: float = _DEFAULTS["temperature"],
+        top_k: int = _DEFAULTS["top_k"],
+        seed: int = _DEFAULTS["seed"],
+        sample_rate: int = _DEFAULTS["sample_rate"],
+        overlap: float = _DEFAULTS["overlap"],
+        dtype: str = _DEFAULTS["dtype"],
+        keep_loaded: bool = _DEFAULTS["keep_loaded"],
     ) -> io.NodeOutput:
         from ..music.audio_input import read_audio
         from ..music.code_sampler import CodeSampling
@@ -84,14 +94,16 @@ class GenerateMusic(io.ComfyNode):
             overlap=overlap,
             sampling=CodeSampling(guidance_scale, temperature, top_k, seed),
         )
-        return io.NodeOutput(*make_music(MusicChoice(_path(model), dtype, keep_loaded), request))
+        return io.NodeOutput(
+            *make_music(MusicChoice(MODELS.path(model), dtype, keep_loaded), request)
+        )
 
 
 def _inputs() -> list[Any]:
     return [
         io.Combo.Input(
             "model",
-            options=model_names() or [NO_MODEL],
+            options=MODELS.names() or [NO_MODEL],
             tooltip=(
                 "A MusicGen folder as Hugging Face lays it out, below models/musicgen or"
                 " models/LLM. QwenVL Download fetches one, such as facebook/musicgen-small."
@@ -100,7 +112,7 @@ def _inputs() -> list[Any]:
         io.String.Input(
             "prompt",
             multiline=True,
-            default="",
+            default=_DEFAULTS["prompt"],
             dynamic_prompts=True,
             tooltip=(
                 "What it shall sound like: kind, instruments, mood, tempo. May be empty where a"
@@ -109,7 +121,7 @@ def _inputs() -> list[Any]:
         ),
         io.Float.Input(
             "duration",
-            default=10.0,
+            default=_DEFAULTS["duration"],
             min=0.1,
             max=300.0,
             step=0.1,
@@ -133,13 +145,13 @@ def _inputs() -> list[Any]:
         ),
         io.Boolean.Input(
             "include_given",
-            default=True,
+            default=_DEFAULTS["include_given"],
             optional=True,
             tooltip="On: the result begins with the audio that it goes on from, as it is.",
         ),
         io.Int.Input(
             "variations",
-            default=1,
+            default=_DEFAULTS["variations"],
             min=1,
             max=16,
             optional=True,
@@ -154,7 +166,7 @@ def _sampling_inputs() -> list[Any]:
     return [
         io.Float.Input(
             "guidance_scale",
-            default=3.0,
+            default=_DEFAULTS["guidance_scale"],
             min=1.0,
             max=20.0,
             step=0.1,
@@ -163,7 +175,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "temperature",
-            default=1.0,
+            default=_DEFAULTS["temperature"],
             min=0.0,
             max=5.0,
             step=0.05,
@@ -172,7 +184,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "top_k",
-            default=250,
+            default=_DEFAULTS["top_k"],
             min=0,
             max=2048,
             optional=True,
@@ -180,7 +192,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "seed",
-            default=0,
+            default=_DEFAULTS["seed"],
             min=0,
             max=2**64 - 1,
             optional=True,
@@ -194,7 +206,7 @@ def _loading_inputs() -> list[Any]:
     return [
         io.Int.Input(
             "sample_rate",
-            default=0,
+            default=_DEFAULTS["sample_rate"],
             min=0,
             max=192000,
             optional=True,
@@ -206,7 +218,7 @@ def _loading_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "overlap",
-            default=12.0,
+            default=_DEFAULTS["overlap"],
             min=0.1,
             max=29.0,
             step=0.1,
@@ -220,14 +232,14 @@ def _loading_inputs() -> list[Any]:
         io.Combo.Input(
             "dtype",
             options=DTYPES,
-            default=DTYPES[0],
+            default=_DEFAULTS["dtype"],
             optional=True,
             advanced=True,
             tooltip="Of the decoder. auto: float16 on CUDA, float32 elsewhere.",
         ),
         io.Boolean.Input(
             "keep_loaded",
-            default=True,
+            default=_DEFAULTS["keep_loaded"],
             optional=True,
             tooltip=(
                 "On: the model stays until other models need its memory, or it is unloaded."
@@ -235,32 +247,3 @@ def _loading_inputs() -> list[Any]:
             ),
         ),
     ]
-
-
-def _model_roots() -> list[str]:
-    """The folders that models are looked for in."""
-    # Other packs and extra_model_paths.yaml may have given the names more folders.
-    for name in FOLDERS:
-        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
-    return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
-
-
-def model_names() -> list[str]:
-    """Names of the model folders, complete or not."""
-    from ..hub.musicgen_folders import find_music_models
-
-    return list(find_music_models(_model_roots()).models)
-
-
-def _path(name: str) -> Path:
-    from ..hub.musicgen_folders import find_music_models
-
-    roots = _model_roots()
-    found = find_music_models(roots)
-    if name in found.models:
-        return found.models[name].path
-    problems = "".join(f" {problem}." for problem in found.problems[:3])
-    raise ValueError(
-        f"There is no MusicGen '{name}' in {', '.join(roots)}.{problems} Put a model folder there,"
-        " or fetch one with QwenVL Download."
-    )

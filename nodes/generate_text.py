@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from . import vlm_inputs as inputs
 from . import vlm_values as values
-from .choices import check_choices, given
+from .choices import check_choices, with_defaults
 
 if TYPE_CHECKING:
     from ..vlm.json_answer import JsonForm
@@ -20,6 +21,7 @@ MAX_IMAGES = 32
 FORMS = [TEXT, JSON, SCHEMA] = ["text", "JSON", "JSON schema"]
 
 ChatType = io.Custom("VIVACE_CHAT")
+_DEFAULTS = DEFAULTS["VivaceGenerateText"]
 
 
 class GenerateText(io.ComfyNode):
@@ -54,7 +56,7 @@ class GenerateText(io.ComfyNode):
                 io.String.Input(
                     "stop",
                     multiline=True,
-                    default="",
+                    default=_DEFAULTS["stop"],
                     optional=True,
                     advanced=True,
                     tooltip=(
@@ -98,20 +100,20 @@ class GenerateText(io.ComfyNode):
     def execute(
         cls,
         engine: dict[str, Any] | None = None,
-        prompt: str = "",
-        system_prompt: str = "",
+        prompt: str = _DEFAULTS["prompt"],
+        system_prompt: str = _DEFAULTS["system_prompt"],
         images: dict[str, Any] | None = None,
         chat: Any = None,
-        image_quality: str = "balanced",
-        enable_image_cache: bool = True,
-        max_tokens: int = 512,
-        thinking_budget: int = -1,
+        image_quality: str = _DEFAULTS["image_quality"],
+        enable_image_cache: bool = _DEFAULTS["enable_image_cache"],
+        max_tokens: int = _DEFAULTS["max_tokens"],
+        thinking_budget: int = _DEFAULTS["thinking_budget"],
         sampling: dict[str, Any] | None = None,
-        seed: int = 0,
+        seed: int = _DEFAULTS["seed"],
         answer_format: dict[str, Any] | None = None,
-        stop: str = "",
-        price_prompt: float = 0.0,
-        price_answer: float = 0.0,
+        stop: str = _DEFAULTS["stop"],
+        price_prompt: float = _DEFAULTS["price_prompt"],
+        price_answer: float = _DEFAULTS["price_answer"],
         api_key: Any = None,
     ) -> io.NodeOutput:
         from ..vlm.remote.token_count import Prices
@@ -159,14 +161,14 @@ def _prompt_inputs() -> list[Any]:
         io.String.Input(
             "prompt",
             multiline=True,
-            default="",
+            default=_DEFAULTS["prompt"],
             dynamic_prompts=False,
             tooltip="What the model shall answer.",
         ),
         io.String.Input(
             "system_prompt",
             multiline=True,
-            default="",
+            default=_DEFAULTS["system_prompt"],
             optional=True,
             tooltip=(
                 "How the model shall behave, now and in the turns that follow. Empty: as the"
@@ -195,7 +197,7 @@ def _prompt_inputs() -> list[Any]:
 def _form_input() -> Any:
     retries = io.Int.Input(
         "retries",
-        default=1,
+        default=_DEFAULTS["answer_format.retries"],
         min=0,
         max=10,
         optional=True,
@@ -204,7 +206,7 @@ def _form_input() -> Any:
     schema = io.String.Input(
         "schema",
         multiline=True,
-        default='{"type": "object"}',
+        default=_DEFAULTS["answer_format.schema"],
         dynamic_prompts=False,
         tooltip="A JSON Schema that the answer must fit.",
     )
@@ -223,7 +225,7 @@ def _form_input() -> Any:
 def _price_input(name: str, what: str) -> Any:
     return io.Float.Input(
         name,
-        default=0.0,
+        default=_DEFAULTS[name],
         min=0.0,
         max=1e6,
         step=0.01,
@@ -236,7 +238,7 @@ def _price_input(name: str, what: str) -> Any:
 def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
     from ..vlm.json_answer import JsonForm
 
-    chosen = given(answer_format)
+    chosen = with_defaults("answer_format", answer_format, _DEFAULTS)
     kind = chosen.get("answer_format", TEXT)
     if kind == TEXT:
         return None
@@ -245,7 +247,7 @@ def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
         from ..toolkit.json_schema import JsonSchema
 
         try:
-            content = json.loads(chosen.get("schema", ""))
+            content = json.loads(chosen["schema"])
         except (ValueError, RecursionError) as error:
             raise ValueError(f"answer_format.schema is not JSON: {error}") from None
         if not isinstance(content, dict):
@@ -254,7 +256,7 @@ def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
             schema = JsonSchema(content)
         except ValueError as error:
             raise ValueError(f"answer_format.schema: {error}") from None
-    return JsonForm(schema, chosen.get("retries", 1))
+    return JsonForm(schema, chosen["retries"])
 
 
 def conversation_of(chat: Any, system_prompt: str) -> Any:

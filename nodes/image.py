@@ -6,14 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .choices import check_choices, given
+from ..defaults import DEFAULTS
+from .choices import check_choices, with_defaults
 
 CATEGORY = "Vivace/Image"
 MAX_SIZE = 16384
 PATTERNS = [SOLID, GRADIENT, CHECKER, NOISE] = ["solid", "gradient", "checker", "noise"]
-SECOND_COLOR = "#ffffff"
-CELL = 64
 DIRECTIONS = ["right", "down", "diagonal", "outward"]
+_BLANK, _EMPTY = DEFAULTS["VivaceBlankImage"], DEFAULTS["VivaceImageIsEmpty"]
 
 
 class BlankImage(io.ComfyNode):
@@ -32,12 +32,22 @@ class BlankImage(io.ComfyNode):
             ),
             search_aliases=["empty image", "solid color", "gradient", "checkerboard", "vivace"],
             inputs=[
-                io.Int.Input("width", default=1024, min=1, max=MAX_SIZE, tooltip="In pixels."),
-                io.Int.Input("height", default=1024, min=1, max=MAX_SIZE, tooltip="In pixels."),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Number of images."),
+                io.Int.Input(
+                    "width", default=_BLANK["width"], min=1, max=MAX_SIZE, tooltip="In pixels."
+                ),
+                io.Int.Input(
+                    "height", default=_BLANK["height"], min=1, max=MAX_SIZE, tooltip="In pixels."
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=_BLANK["batch_size"],
+                    min=1,
+                    max=4096,
+                    tooltip="Number of images.",
+                ),
                 io.String.Input(
                     "color",
-                    default="#000000",
+                    default=_BLANK["color"],
                     tooltip="#rrggbb, #rrggbbaa (the mask shows the alpha), a name, rgb(), hsl().",
                 ),
                 io.DynamicCombo.Input(
@@ -83,19 +93,19 @@ class BlankImage(io.ComfyNode):
         from ..toolkit.images import blank_image
 
         check_choices(cls.hidden, pattern=PATTERNS)
-        first, chosen = parse_color(color), given(pattern)
+        first, chosen = parse_color(color), with_defaults("pattern", pattern, _BLANK)
         kind = chosen.get("pattern", SOLID)
         if kind == SOLID:
             return io.NodeOutput(*blank_image(width, height, batch_size, first))
         from ..toolkit import patterns
 
-        second = parse_color(chosen.get("second_color", SECOND_COLOR))
+        second = parse_color(chosen["second_color"])
         if kind == GRADIENT:
-            weight = patterns.gradient(width, height, chosen.get("direction", "right"))
+            weight = patterns.gradient(width, height, chosen["direction"])
         elif kind == CHECKER:
-            weight = patterns.checker(width, height, chosen.get("cell", CELL))
+            weight = patterns.checker(width, height, chosen["cell"])
         else:
-            seed, colored = chosen.get("seed", 0), chosen.get("colored", False)
+            seed, colored = chosen["seed"], chosen["colored"]
             weight = patterns.noise(width, height, batch_size, seed, colored)
         return io.NodeOutput(*patterns.blend(first, second, weight, batch_size))
 
@@ -121,10 +131,10 @@ class ImageIsEmpty(io.ComfyNode):
                     optional=True,
                     tooltip="1 where transparent. Without it, the image's own alpha is used.",
                 ),
-                _limit("uniform_within", 0.01, "Largest difference between pixels; -1 is off."),
-                _limit("black_below", 0.02, "Brightest value of a black image; -1 is off."),
-                _limit("white_above", 0.98, "Darkest value of a white image; -1 is off."),
-                _limit("transparent_above", 0.98, "Least mask value; -1 is off."),
+                _limit("uniform_within", "Largest difference between pixels; -1 is off."),
+                _limit("black_below", "Brightest value of a black image; -1 is off."),
+                _limit("white_above", "Darkest value of a white image; -1 is off."),
+                _limit("transparent_above", "Least mask value; -1 is off."),
             ],
             outputs=[
                 io.Boolean.Output(display_name="is_empty", tooltip="True if every image is empty."),
@@ -160,7 +170,7 @@ class ImageIsEmpty(io.ComfyNode):
 def _second_color() -> Any:
     return io.String.Input(
         "second_color",
-        default=SECOND_COLOR,
+        default=_BLANK["pattern.second_color"],
         optional=True,
         tooltip="The other colour, written like the first.",
     )
@@ -172,7 +182,7 @@ def _gradient_inputs() -> list[Any]:
         io.Combo.Input(
             "direction",
             options=DIRECTIONS,
-            default="right",
+            default=_BLANK["pattern.direction"],
             optional=True,
             tooltip="Where the second colour is; outward: in the corners.",
         ),
@@ -184,7 +194,7 @@ def _checker_inputs() -> list[Any]:
         _second_color(),
         io.Int.Input(
             "cell",
-            default=CELL,
+            default=_BLANK["pattern.cell"],
             min=1,
             max=MAX_SIZE,
             optional=True,
@@ -198,7 +208,7 @@ def _noise_inputs() -> list[Any]:
         _second_color(),
         io.Int.Input(
             "seed",
-            default=0,
+            default=_BLANK["pattern.seed"],
             min=0,
             max=2**64 - 1,
             optional=True,
@@ -206,14 +216,14 @@ def _noise_inputs() -> list[Any]:
         ),
         io.Boolean.Input(
             "colored",
-            default=False,
+            default=_BLANK["pattern.colored"],
             optional=True,
             tooltip="On: every channel has its own noise. Off: mixtures of the two colours.",
         ),
     ]
 
 
-def _limit(name: str, default: float, tooltip: str) -> io.Float.Input:
+def _limit(name: str, tooltip: str) -> io.Float.Input:
     return io.Float.Input(
-        name, default=default, min=-1.0, max=1.0, step=0.001, advanced=True, tooltip=tooltip
+        name, default=_EMPTY[name], min=-1.0, max=1.0, step=0.001, advanced=True, tooltip=tooltip
     )

@@ -6,12 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from ..lora.rows import LoraRow, RowError, parse_rows, parse_stack
 from . import lora_files, settings
 
 CATEGORY = "Vivace/LoRA"
 MAX_STRENGTH = 100.0
 MODES = ["auto", "merge", "branch"]
+_DEFAULTS, _LOADER = DEFAULTS["VivaceLoraStack"], DEFAULTS["VivaceLoraLoader"]
 
 
 @io.comfytype(io_type="VIVACE_LORA_ROWS")
@@ -115,8 +117,8 @@ class LoraStack(io.ComfyNode):
         cls,
         model: Any,
         rows: Any,
-        mode: str = "auto",
-        strict: bool = False,
+        mode: str = _DEFAULTS["mode"],
+        strict: bool = _DEFAULTS["strict"],
         lora_stack: Any = None,
         text: str | None = None,
         clip: Any = None,
@@ -148,7 +150,7 @@ class LoraLoader(io.ComfyNode):
                 _lora_input(),
                 io.Float.Input(
                     "strength",
-                    default=1.0,
+                    default=_LOADER["strength"],
                     min=-MAX_STRENGTH,
                     max=MAX_STRENGTH,
                     step=0.01,
@@ -174,7 +176,12 @@ class LoraLoader(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, lora: str, strength: float, mode: str = "auto", strict: bool = False
+        cls,
+        model: Any,
+        lora: str,
+        strength: float,
+        mode: str = _LOADER["mode"],
+        strict: bool = _LOADER["strict"],
     ) -> io.NodeOutput:
         rows = [LoraRow(lora, strength)]
         patched, _, report = _apply(model, None, rows, mode, strict)
@@ -227,7 +234,7 @@ def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], 
 
     Inputs that are links are None until the node runs.
     """
-    from ..lora.text import parse_text
+    from ..lora.prompt_tags import parse_text
 
     tagged, rest = parse_text("" if text is None else str(text))
     everything = (*parse_stack(lora_stack), *parse_rows([] if rows is None else rows), *tagged)
@@ -237,10 +244,12 @@ def _rows(rows: Any, text: Any, lora_stack: Any = None) -> tuple[list[LoraRow], 
 def _apply(
     model: Any, clip: Any, rows: list[LoraRow], mode: str, strict: bool
 ) -> tuple[Any, Any, str]:
+    from ..lora.files.cache import default_limit
     from ..lora.loader import CACHE
-    from ..wrappers.lora.stack import apply_stack
+    from ..wrappers.lora.apply_stack import apply_stack
 
-    CACHE.resize(settings.lora_cache_bytes())
+    limit = settings.lora_cache_bytes()
+    CACHE.resize(default_limit if limit is None else limit)
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, not '{mode}'.")
     files = [(lora_files.lora_path(row.lora), row.strength, row.clip) for row in rows]
@@ -260,7 +269,7 @@ def _mode_input() -> io.Combo.Input:
     return io.Combo.Input(
         "mode",
         options=MODES,
-        default="auto",
+        default=_DEFAULTS["mode"],
         optional=True,
         advanced=True,
         tooltip=(
@@ -273,7 +282,7 @@ def _mode_input() -> io.Combo.Input:
 def _strict_input() -> io.Boolean.Input:
     return io.Boolean.Input(
         "strict",
-        default=False,
+        default=_DEFAULTS["strict"],
         optional=True,
         advanced=True,
         tooltip="Stop with an error if anything in a file cannot be applied.",

@@ -21,11 +21,13 @@ def listed_loras() -> Mapping[str, str]:
     A workflow saved on Windows names `styles\\ink.safetensors`; it must work on Linux too. A prompt
     asks for every row, so the table is made anew only when the list has changed.
     """
+    from ..lora.files.file_types import by_slashes
+
     global _last
     names = folder_paths.get_filename_list("loras")
     known, table = _last
     if names != known:
-        table = MappingProxyType({name.replace("\\", "/"): name for name in names})
+        table = MappingProxyType(by_slashes(names))
         _last = names, table
     return table
 
@@ -41,7 +43,7 @@ def missing_loras(names: Iterable[str]) -> str | None:
     complaints = []
     for name in dict.fromkeys(map(str, names)):
         try:
-            resolve(name.replace("\\", "/"), listed)
+            resolve(name, listed)
         except LoraNameError as error:
             complaints.append(str(error))
     return f"{' '.join(complaints)} {_REMEDY}" if complaints else None
@@ -69,7 +71,7 @@ def listed_name(name: str) -> str:
 
     listed = listed_loras()
     try:
-        return listed[resolve(name.replace("\\", "/"), listed)]
+        return listed[resolve(name, listed)]
     except LoraNameError as error:
         raise ValueError(f"{error} {_REMEDY}") from None
 

@@ -6,9 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 ACTIONS = [PREVIEW, SAVE, BOTH] = ["preview", "save", "preview and save"]
 OTHERWISE = [PASS_ON, STOP] = ["pass on", "stop"]
 NOT_CONNECTED = object()  # ComfyUI hands in None for what is connected and not computed
+_DEFAULTS = DEFAULTS["VivacePreviewIf"]
 
 
 class PreviewIf(io.ComfyNode):
@@ -27,7 +30,9 @@ class PreviewIf(io.ComfyNode):
             search_aliases=["conditional preview", "preview image logic", "save if", "vivace"],
             inputs=[
                 io.Boolean.Input(
-                    "condition", default=True, tooltip="Whether to show or save the images."
+                    "condition",
+                    default=_DEFAULTS["condition"],
+                    tooltip="Whether to show or save the images.",
                 ),
                 io.Image.Input(
                     "image", lazy=True, tooltip="The images; computed only where they are needed."
@@ -35,12 +40,12 @@ class PreviewIf(io.ComfyNode):
                 io.Combo.Input(
                     "action",
                     options=ACTIONS,
-                    default=PREVIEW,
+                    default=_DEFAULTS["action"],
                     tooltip="Where the images go: into the node, into the output folder, or both.",
                 ),
                 io.String.Input(
                     "filename_prefix",
-                    default="ComfyUI",
+                    default=_DEFAULTS["filename_prefix"],
                     tooltip="As in Save Image, with the same placeholders and folders.",
                 ),
                 io.Image.Input(
@@ -52,7 +57,7 @@ class PreviewIf(io.ComfyNode):
                 io.Combo.Input(
                     "otherwise",
                     options=OTHERWISE,
-                    default=PASS_ON,
+                    default=_DEFAULTS["otherwise"],
                     optional=True,
                     tooltip=(
                         "When the condition does not hold. pass on: the replacement, or the images"
@@ -73,7 +78,7 @@ class PreviewIf(io.ComfyNode):
         condition: bool,
         image: Any = None,
         replacement: Any = NOT_CONNECTED,
-        otherwise: str = PASS_ON,
+        otherwise: str = _DEFAULTS["otherwise"],
         **_: Any,
     ) -> list[str]:
         if condition:
@@ -90,7 +95,7 @@ class PreviewIf(io.ComfyNode):
         filename_prefix: str,
         image: Any = None,
         replacement: Any = NOT_CONNECTED,
-        otherwise: str = PASS_ON,
+        otherwise: str = _DEFAULTS["otherwise"],
     ) -> io.NodeOutput:
         # Empty lists, or the editor would go on showing the images of the last run.
         shown: dict[str, Any] = {"images": [], "saved": []}

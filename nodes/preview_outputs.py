@@ -6,9 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 MAX_INPUTS = 20
 MAX_SHOWN = 100  # values of all inputs together
 FORMATS = [MARKDOWN, JSON] = ["Markdown", "JSON"]
+_DEFAULTS = DEFAULTS["VivacePreviewOutputs"]
 
 
 class PreviewOutputs(io.ComfyNode):
@@ -51,7 +54,7 @@ class PreviewOutputs(io.ComfyNode):
                 io.Combo.Input(
                     "summary_format",
                     options=FORMATS,
-                    default=MARKDOWN,
+                    default=_DEFAULTS["summary_format"],
                     optional=True,
                     advanced=True,
                     tooltip="Of the output summary: Markdown for people, JSON for programs.",

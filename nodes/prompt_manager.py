@@ -9,11 +9,14 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 FOLDER = "vivace/prompts"  # below the folder of a ComfyUI user
 USER = "user"  # in a prompt, whose library is meant; `prompt_queue.py` writes it there
 DEFAULT_USER = "default"
 
 log = logging.getLogger(__name__)
+_DEFAULTS = DEFAULTS["VivacePromptManager"]
 
 
 class PromptManager(io.ComfyNode):
@@ -42,7 +45,7 @@ class PromptManager(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "prompt",
-                    default="",
+                    default=_DEFAULTS["prompt"],
                     optional=True,
                     tooltip=(
                         "Name of a saved prompt, with its folders: portraits/soft light. Its texts"
@@ -62,7 +65,7 @@ class PromptManager(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "seed",
-                    default=0,
+                    default=_DEFAULTS["seed"],
                     min=0,
                     max=2**64 - 1,
                     optional=True,
@@ -114,17 +117,17 @@ class PromptManager(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        prompt: str = "",
-        positive: str = "",
-        negative: str = "",
-        variables: str = "",
-        seed: int = 0,
+        prompt: str = _DEFAULTS["prompt"],
+        positive: str = _DEFAULTS["positive"],
+        negative: str = _DEFAULTS["negative"],
+        variables: str = _DEFAULTS["variables"],
+        seed: int = _DEFAULTS["seed"],
     ) -> io.NodeOutput:
-        from ..toolkit.prompt_library import Prompt, PromptLibrary, Run, expand_prompt
+        from ..toolkit.prompt_library import PromptLibrary, Run, SavedPrompt, expand_prompt
         from ..toolkit.prompt_variables import parse_variables
 
         library = PromptLibrary(library_path(_user(cls.hidden)))
-        chosen = Prompt(positive, negative)
+        chosen = SavedPrompt(positive, negative)
         if prompt and not positive and not negative:
             chosen = library.load(prompt)
         values = parse_variables(variables)
@@ -154,7 +157,7 @@ def _text_input(name: str, tooltip: str) -> Any:
     return io.String.Input(
         name,
         multiline=True,
-        default="",
+        default=_DEFAULTS[name],
         optional=True,
         dynamic_prompts=False,  # or the editor would choose among alternatives, at random
         tooltip=tooltip,

@@ -6,11 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
 MAX_IMAGES = 32
+_DEFAULTS = DEFAULTS["VivaceQwenVL"]
 
 
 class QwenVL(io.ComfyNode):
@@ -57,7 +59,7 @@ class QwenVL(io.ComfyNode):
                 *inputs.answer_inputs(),
                 io.Float.Input(
                     "fps",
-                    default=24.0,
+                    default=_DEFAULTS["fps"],
                     min=0.01,
                     max=1000.0,
                     optional=True,
@@ -66,7 +68,7 @@ class QwenVL(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "sample_fps",
-                    default=2.0,
+                    default=_DEFAULTS["sample_fps"],
                     min=0.01,
                     max=1000.0,
                     optional=True,
@@ -75,7 +77,7 @@ class QwenVL(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_frames",
-                    default=64,
+                    default=_DEFAULTS["max_frames"],
                     min=1,
                     max=768,
                     optional=True,
@@ -104,17 +106,17 @@ class QwenVL(io.ComfyNode):
         images: dict[str, Any] | None = None,
         video: Any = None,
         preset: str | None = None,
-        prompt: str = "",
-        system_prompt: str = "",
-        image_quality: str = "balanced",
-        enable_image_cache: bool = True,
-        max_tokens: int = 512,
-        thinking_budget: int = -1,
+        prompt: str = _DEFAULTS["prompt"],
+        system_prompt: str = _DEFAULTS["system_prompt"],
+        image_quality: str = _DEFAULTS["image_quality"],
+        enable_image_cache: bool = _DEFAULTS["enable_image_cache"],
+        max_tokens: int = _DEFAULTS["max_tokens"],
+        thinking_budget: int = _DEFAULTS["thinking_budget"],
         sampling: dict[str, Any] | None = None,
-        seed: int = 0,
-        fps: float = 24.0,
-        sample_fps: float = 2.0,
-        max_frames: int = 64,
+        seed: int = _DEFAULTS["seed"],
+        fps: float = _DEFAULTS["fps"],
+        sample_fps: float = _DEFAULTS["sample_fps"],
+        max_frames: int = _DEFAULTS["max_frames"],
         api_key: Any = None,
     ) -> io.NodeOutput:
         from ..vlm.preset_prompts import NONE, instruction

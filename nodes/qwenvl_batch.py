@@ -6,11 +6,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
 EXISTING = ["skip", "overwrite", "append"]
+_DEFAULTS = DEFAULTS["VivaceQwenVLBatch"]
 
 
 class QwenVLBatch(io.ComfyNode):
@@ -41,23 +43,26 @@ class QwenVLBatch(io.ComfyNode):
                 io.Image.Input("images", optional=True, tooltip="A batch, or a list of images."),
                 io.String.Input(
                     "folder",
-                    default="",
+                    default=_DEFAULTS["folder"],
                     optional=True,
                     tooltip="A folder of images, in place of the images above.",
                 ),
                 io.Combo.Input(
                     "existing",
                     options=EXISTING,
-                    default="skip",
+                    default=_DEFAULTS["existing"],
                     optional=True,
                     tooltip="What becomes of captions that are there already, in a folder.",
                 ),
                 io.Boolean.Input(
-                    "subfolders", default=False, optional=True, tooltip="Of the folder, too."
+                    "subfolders",
+                    default=_DEFAULTS["subfolders"],
+                    optional=True,
+                    tooltip="Of the folder, too.",
                 ),
                 io.Int.Input(
                     "batch_size",
-                    default=4,
+                    default=_DEFAULTS["batch_size"],
                     min=1,
                     max=64,
                     optional=True,
@@ -97,31 +102,32 @@ class QwenVLBatch(io.ComfyNode):
         choices.check_choices(cls.hidden, engine=values.ENGINES, sampling=values.SAMPLINGS)
         images = [image for batch in _list(entered.pop("images", None)) for image in batch]
         given = choices.given({name: _first(value) for name, value in entered.items()})
-        folder = given.get("folder", "").strip()
+        folder = given.get("folder", _DEFAULTS["folder"]).strip()
         if bool(images) == bool(folder):
             raise ValueError("Connect images, or name a folder of images; one of the two")
         prompt = BatchPrompt(
-            instruction(given.get("preset", NONE), given.get("prompt", "")),
-            given.get("system_prompt", ""),
-            given.get("batch_size", 4),
+            instruction(given.get("preset", NONE), given.get("prompt", _DEFAULTS["prompt"])),
+            given.get("system_prompt", _DEFAULTS["system_prompt"]),
+            given.get("batch_size", _DEFAULTS["batch_size"]),
             cls.hidden.unique_id,
         )
         values.configure_cache()
         session = open_session(
             values.engine_choice(given.get("engine"), given.get("api_key")),
             values.answer_settings(
-                given.get("max_tokens", 512),
-                given.get("thinking_budget", -1),
+                given.get("max_tokens", _DEFAULTS["max_tokens"]),
+                given.get("thinking_budget", _DEFAULTS["thinking_budget"]),
                 given.get("sampling"),
-                given.get("seed", 0),
+                given.get("seed", _DEFAULTS["seed"]),
             ),
-            given.get("image_quality", "balanced"),
-            given.get("enable_image_cache", True),
+            given.get("image_quality", _DEFAULTS["image_quality"]),
+            given.get("enable_image_cache", _DEFAULTS["enable_image_cache"]),
         )
         try:
             if folder:
-                chosen = ImageFolder(folder, given.get("subfolders", False))
-                found = caption_folder(session, prompt, chosen, given.get("existing", "skip"))
+                chosen = ImageFolder(folder, given.get("subfolders", _DEFAULTS["subfolders"]))
+                existing = given.get("existing", _DEFAULTS["existing"])
+                found = caption_folder(session, prompt, chosen, existing)
             else:
                 found = caption_images(session, prompt, images)
             report = session.report() + found.lines()

@@ -6,12 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from . import choices
 from . import vlm_inputs as inputs
 from . import vlm_values as values
 
 SHOW, CLEAR, CLEAR_DISK = "show", "clear memory", "clear memory and disk"
 SIZES = [AS_IT_IS, CHANGE] = ["as it is", "change"]
+_DEFAULTS = DEFAULTS["VivaceQwenVLCache"]
 
 
 class QwenVLCache(io.ComfyNode):
@@ -29,7 +31,7 @@ class QwenVLCache(io.ComfyNode):
                 io.Combo.Input(
                     "action",
                     options=[SHOW, CLEAR, CLEAR_DISK],
-                    default=SHOW,
+                    default=_DEFAULTS["action"],
                     tooltip="Clearing forgets encoded images and the beginnings of prompts.",
                 ),
                 io.DynamicCombo.Input(
@@ -62,15 +64,18 @@ class QwenVLCache(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, action: str = SHOW, size: dict[str, Any] | None = None, after: Any = None
+        cls,
+        action: str = _DEFAULTS["action"],
+        size: dict[str, Any] | None = None,
+        after: Any = None,
     ) -> io.NodeOutput:
         from ..wrappers.vlm import vlm_cache
 
         choices.check_choices(cls.hidden, size=SIZES)
         values.configure_cache()
-        chosen = choices.given(size)
+        chosen = choices.with_defaults("size", size, _DEFAULTS)
         if chosen.get("size", AS_IT_IS) != AS_IT_IS:
-            memory, disk = chosen.get("memory_mb", -1), chosen.get("disk_mb", 0)
+            memory, disk = chosen["memory_mb"], chosen["disk_mb"]
             sizes = vlm_cache.CacheSizes(None if memory < 0 else memory, disk)
             vlm_cache.configure(sizes, values.cache_folder())
         if action != SHOW:
@@ -83,7 +88,7 @@ def _size_inputs() -> list[Any]:
     return [
         io.Int.Input(
             "memory_mb",
-            default=-1,
+            default=_DEFAULTS["size.memory_mb"],
             min=-1,
             max=2**20,
             optional=True,
@@ -91,7 +96,7 @@ def _size_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "disk_mb",
-            default=0,
+            default=_DEFAULTS["size.disk_mb"],
             min=0,
             max=2**24,
             optional=True,

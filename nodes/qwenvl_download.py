@@ -7,7 +7,10 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
 from . import vlm_inputs as inputs
+
+_DEFAULTS = DEFAULTS["VivaceQwenVLDownload"]
 
 
 class QwenVLDownload(io.ComfyNode):
@@ -27,12 +30,12 @@ class QwenVLDownload(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "repository",
-                    default="Qwen/Qwen3-VL-4B-Instruct",
+                    default=_DEFAULTS["repository"],
                     tooltip="Owner and name, such as Qwen/Qwen3-VL-8B-Thinking.",
                 ),
                 io.String.Input(
                     "revision",
-                    default="main",
+                    default=_DEFAULTS["revision"],
                     optional=True,
                     advanced=True,
                     tooltip="A branch, tag or commit.",
@@ -43,7 +46,7 @@ class QwenVLDownload(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, repository: str, revision: str = "main") -> io.NodeOutput:
+    def execute(cls, repository: str, revision: str = _DEFAULTS["revision"]) -> io.NodeOutput:
         from ..wrappers.vlm.vlm_download import download
 
         root = Path(folder_paths.models_dir) / "LLM"

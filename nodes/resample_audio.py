@@ -6,7 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 MIN_RATE, MAX_RATE = 1000, 384000
+_DEFAULTS = DEFAULTS["VivaceResampleAudio"]
 
 
 class ResampleAudio(io.ComfyNode):
@@ -27,7 +30,7 @@ class ResampleAudio(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The sound; all of a batch are resampled."),
                 io.Int.Input(
                     "sample_rate",
-                    default=44100,
+                    default=_DEFAULTS["sample_rate"],
                     min=MIN_RATE,
                     max=MAX_RATE,
                     tooltip="Samples per second of the result.",

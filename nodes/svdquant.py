@@ -9,8 +9,11 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS
+
 CATEGORY = "Vivace/Loaders"
 FOLDER = "diffusion_models"
+_DEFAULTS = DEFAULTS["VivaceLoadSvdquantModel"]
 
 
 class LoadSvdquantModel(io.ComfyNode):
@@ -36,7 +39,7 @@ class LoadSvdquantModel(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_converted",
-                    default=False,
+                    default=_DEFAULTS["keep_converted"],
                     optional=True,
                     advanced=True,
                     tooltip=(
@@ -58,7 +61,9 @@ class LoadSvdquantModel(io.ComfyNode):
         return model_name, status.st_size, status.st_mtime_ns
 
     @classmethod
-    def execute(cls, model_name: str, keep_converted: bool = False) -> io.NodeOutput:
+    def execute(
+        cls, model_name: str, keep_converted: bool = _DEFAULTS["keep_converted"]
+    ) -> io.NodeOutput:
         from comfy.model_management import throw_exception_if_processing_interrupted
         from comfy.utils import ProgressBar
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..defaults import DEFAULTS, VLM
 from .api_key import ApiKeyHandle
-from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, SERVER, model_names
+from .vlm_values import CUSTOM, GREEDY, LOCAL, MODEL_DEFAULT, MODELS, SERVER
 
 CATEGORY = "Vivace/QwenVL"
 QUALITIES = ["auto", "fast", "balanced", "high", "ultra"]
 NO_MODEL = "(none found: put a model folder into models/LLM)"
+_INSTRUCTION = DEFAULTS["VivaceQwenVL"]
 
 
 def engine_input() -> Any:
@@ -19,7 +21,7 @@ def engine_input() -> Any:
     local = [
         io.Combo.Input(
             "model",
-            options=model_names() or [NO_MODEL],
+            options=MODELS.names() or [NO_MODEL],
             tooltip=(
                 "A model folder as Hugging Face lays it out, below models/LLM or a text_encoders"
                 " folder. *QwenVL Download* fetches one."
@@ -44,7 +46,7 @@ def engine_input() -> Any:
         ),
         io.Boolean.Input(
             "keep_loaded",
-            default=True,
+            default=VLM["engine.keep_loaded"],
             optional=True,
             tooltip=(
                 "On: the model stays until other models need its memory, or it is unloaded."
@@ -55,13 +57,17 @@ def engine_input() -> Any:
     server = [
         io.String.Input(
             "address",
-            default="http://localhost:8000/v1",
+            default=VLM["engine.address"],
             tooltip="Of an OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, LM Studio.",
         ),
-        io.String.Input("server_model", default="", tooltip="The model's name on the server."),
+        io.String.Input(
+            "server_model",
+            default=VLM["engine.server_model"],
+            tooltip="The model's name on the server.",
+        ),
         io.String.Input(
             "api_key_variable",
-            default="",
+            default=VLM["engine.api_key_variable"],
             optional=True,
             tooltip=(
                 "Name of an environment variable that holds the key, ending in _API_KEY; never the"
@@ -70,7 +76,7 @@ def engine_input() -> Any:
         ),
         io.Float.Input(
             "timeout",
-            default=180.0,
+            default=VLM["engine.timeout"],
             min=1.0,
             max=3600.0,
             optional=True,
@@ -78,7 +84,7 @@ def engine_input() -> Any:
         ),
         io.Int.Input(
             "concurrency",
-            default=4,
+            default=VLM["engine.concurrency"],
             min=1,
             max=256,
             optional=True,
@@ -107,7 +113,7 @@ def answer_inputs() -> list[Any]:
         io.Combo.Input(
             "image_quality",
             options=QUALITIES,
-            default="balanced",
+            default=VLM["image_quality"],
             optional=True,
             tooltip=(
                 "How many pixels the model sees: fast 128-256 tokens an image, balanced 256-512,"
@@ -116,16 +122,21 @@ def answer_inputs() -> list[Any]:
         ),
         io.Boolean.Input(
             "enable_image_cache",
-            default=True,
+            default=VLM["enable_image_cache"],
             optional=True,
             tooltip="An image that was encoded before is not encoded again.",
         ),
         io.Int.Input(
-            "max_tokens", default=512, min=1, max=131072, optional=True, tooltip="Of the answer."
+            "max_tokens",
+            default=VLM["max_tokens"],
+            min=1,
+            max=131072,
+            optional=True,
+            tooltip="Of the answer.",
         ),
         io.Int.Input(
             "thinking_budget",
-            default=-1,
+            default=VLM["thinking_budget"],
             min=-1,
             max=131072,
             optional=True,
@@ -147,7 +158,7 @@ def answer_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "seed",
-            default=0,
+            default=VLM["seed"],
             min=0,
             max=2**64 - 1,
             optional=True,
@@ -165,14 +176,14 @@ def prompt_inputs() -> list[Any]:
         io.Combo.Input(
             "preset",
             options=list(PRESETS),
-            default="Detailed description",
+            default=_INSTRUCTION["preset"],
             optional=True,
             tooltip="An instruction that is ready to use; your own prompt is added to it.",
         ),
         io.String.Input(
             "prompt",
             multiline=True,
-            default="",
+            default=_INSTRUCTION["prompt"],
             optional=True,
             dynamic_prompts=False,
             tooltip="Your own question or instruction; it follows the preset.",
@@ -180,7 +191,7 @@ def prompt_inputs() -> list[Any]:
         io.String.Input(
             "system_prompt",
             multiline=True,
-            default="",
+            default=_INSTRUCTION["system_prompt"],
             optional=True,
             advanced=True,
             tooltip="How the model shall behave. Empty: no system message is sent.",
@@ -192,7 +203,7 @@ def _sampling_inputs() -> list[Any]:
     return [
         io.Float.Input(
             "temperature",
-            default=0.7,
+            default=VLM["sampling.temperature"],
             min=0.0,
             max=5.0,
             step=0.05,
@@ -201,7 +212,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "top_p",
-            default=0.8,
+            default=VLM["sampling.top_p"],
             min=0.01,
             max=1.0,
             step=0.01,
@@ -210,7 +221,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Int.Input(
             "top_k",
-            default=20,
+            default=VLM["sampling.top_k"],
             min=0,
             max=1000,
             optional=True,
@@ -218,7 +229,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "min_p",
-            default=0.0,
+            default=VLM["sampling.min_p"],
             min=0.0,
             max=1.0,
             step=0.01,
@@ -230,7 +241,7 @@ def _sampling_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "repetition_penalty",
-            default=1.0,
+            default=VLM["sampling.repetition_penalty"],
             min=0.1,
             max=5.0,
             step=0.01,
@@ -245,5 +256,10 @@ def _sampling_inputs() -> list[Any]:
 
 def _choice(name: str, options: list[str], tooltip: str) -> Any:
     return io.Combo.Input(
-        name, options=options, default=options[0], optional=True, advanced=True, tooltip=tooltip
+        name,
+        options=options,
+        default=VLM[f"engine.{name}"],
+        optional=True,
+        advanced=True,
+        tooltip=tooltip,
     )

@@ -7,26 +7,22 @@ from typing import Any
 
 import folder_paths
 
+from ..defaults import VLM
 from . import settings
-from .choices import given
+from .choices import given, with_defaults
+from .model_choice import ModelChoice
 
-FOLDERS = ("LLM", "text_encoders")
 ENGINES = [LOCAL, SERVER] = ["local", "server"]
 SAMPLINGS = [MODEL_DEFAULT, GREEDY, CUSTOM] = ["model default", "greedy", "custom"]
 
 
-def model_roots() -> list[str]:
-    """The folders that models are looked for in."""
-    # Other packs and extra_model_paths.yaml may have given the name more folders.
-    folder_paths.add_model_folder_path("LLM", str(Path(folder_paths.models_dir) / "LLM"))
-    return [root for name in FOLDERS for root in folder_paths.get_folder_paths(name)]
-
-
-def model_names() -> list[str]:
-    """Names of the model folders, complete or not."""
+def _find(roots: list[str]) -> Any:
     from ..hub.model_folders import find_models
 
-    return list(find_models(model_roots()).models)
+    return find_models(roots)
+
+
+MODELS = ModelChoice("model", ("LLM", "text_encoders"), _find)
 
 
 def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
@@ -42,27 +38,27 @@ def engine_choice(engine: dict[str, Any] | None, api_key: Any = None) -> Any:
     from ..vlm.loading.load_options import LoadOptions
     from ..wrappers.vlm.vlm_session import LocalChoice, ServerChoice
 
-    engine = given(engine)
-    if not engine:
+    if not given(engine):
         raise ValueError(f"engine is missing; choose {LOCAL} or {SERVER}")
+    engine = with_defaults("engine", engine, VLM)
     if engine["engine"] == SERVER:
         if not engine["server_model"].strip():
             raise ValueError("server_model is empty. Name the model as the server calls it")
         return ServerChoice(
             engine["address"],
             engine["server_model"].strip(),
-            _key(engine.get("api_key_variable", "").strip(), api_key),
-            engine.get("timeout", 180.0),
-            engine.get("concurrency", 4),
+            _key(engine["api_key_variable"].strip(), api_key),
+            engine["timeout"],
+            engine["concurrency"],
         )
     options = LoadOptions(
-        dtype=engine.get("dtype", "bfloat16"),
-        quantization=engine.get("quantization", "none"),
-        attention=engine.get("attention", "auto"),
-        compile_vision=engine.get("compile_vision", "auto"),
-        compile_decode=engine.get("compile_decode", "auto"),
+        dtype=engine["dtype"],
+        quantization=engine["quantization"],
+        attention=engine["attention"],
+        compile_vision=engine["compile_vision"],
+        compile_decode=engine["compile_decode"],
     )
-    return LocalChoice(_model_path(engine["model"]), options, engine.get("keep_loaded", True))
+    return LocalChoice(MODELS.path(engine["model"]), options, engine["keep_loaded"])
 
 
 def _key(variable: str, api_key: Any) -> Any:
@@ -89,29 +85,15 @@ def answer_settings(
     from ..vlm.decode.sampling import Sampling
     from ..vlm.question import AnswerSettings
 
-    values = given(sampling)
+    values = with_defaults("sampling", sampling, VLM)
     kind = values.pop("sampling", MODEL_DEFAULT)
     chosen = None
     if kind == GREEDY:
         chosen = Sampling()
     elif kind == CUSTOM:
-        chosen = Sampling(**{"temperature": 0.7, "top_p": 0.8, "top_k": 20, **values})
+        chosen = Sampling(**values)
     budget = None if thinking_budget < 0 else thinking_budget
     return AnswerSettings(max_tokens, budget, chosen, seed, stop)
-
-
-def _model_path(name: str) -> Path:
-    from ..hub.model_folders import find_models
-
-    roots = model_roots()
-    found = find_models(roots)
-    if name in found.models:
-        return found.models[name].path
-    problems = "".join(f" {problem}." for problem in found.problems[:3])
-    raise ValueError(
-        f"There is no model '{name}' in {', '.join(roots)}.{problems} Put a model folder there, or"
-        " fetch one with QwenVL Download."
-    )
 
 
 def cache_folder() -> Path:

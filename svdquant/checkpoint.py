@@ -14,14 +14,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..lora.files.header import Header, HeaderError, header_length, parse_header
+from ..lora.files.header import Header
 from ..lora.mapping.architecture import Architecture
 from .errors import CheckpointError, Refused
-from .layers import GROUP, Kind, Layer, group_layers
-from .models import Family, find_family
+from .layers import GROUP, CheckpointLayer, Kind, group_layers
+from .models import QuantizedFamily, find_family
 
 MAX_RANK = 1024  # of the kernels, for a layer's own rank and LoRAs together
 PUBLISHED_RANKS = (32, 128, 256)
@@ -46,7 +45,7 @@ class Quantization:
     skip_refiners: bool = False
 
 
-class Placement(NamedTuple):
+class LayerPlacement(NamedTuple):
     """Rows ``start:stop`` of a stored layer are rows ``first:`` of `module` in ComfyUI's model."""
 
     module: str
@@ -62,8 +61,8 @@ class PlacedLayer:
     `act_unsigned` is True where the input comes out of a GELU (see `SvdqLinear`).
     """
 
-    layer: Layer
-    placements: tuple[Placement, ...]
+    layer: CheckpointLayer
+    placements: tuple[LayerPlacement, ...]
     act_unsigned: bool = False
 
 
@@ -86,38 +85,6 @@ class Checkpoint:
     quantization: Quantization
     dtype: str
     layers: tuple[PlacedLayer, ...] = field(repr=False)
-
-    def of_kind(self, kind: Kind) -> list[PlacedLayer]:
-        """Return the layers of one kind: ``"svdq"``, ``"awq"`` or ``"dense"``."""
-        return [placed for placed in self.layers if placed.layer.kind == kind]
-
-
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of a safetensors file.
-
-    Raises:
-        CheckpointError: the file cannot be read or is no safetensors file.
-    """
-    file = Path(path)
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as handle:
-            length = header_length(handle.read(8), size)
-            return parse_header(handle.read(length), size)
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise CheckpointError(path, problem, "Check the name and the permissions") from None
-    except HeaderError as error:
-        raise CheckpointError(path, f"not a valid safetensors file: {error}") from None
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Describe the checkpoint in a file. Reads the header only.
-
-    Raises:
-        CheckpointError: the file cannot be read, or is no supported checkpoint.
-    """
-    return describe(read_header(path), path)
 
 
 def describe(header: Header, path: str | os.PathLike[str]) -> Checkpoint:
@@ -186,7 +153,7 @@ def _quantization(header: Header) -> Quantization:
     return Quantization(method, dtype, group, rank, skip)
 
 
-def _family(header: Header, config: Mapping[str, Any]) -> Family:
+def _family(header: Header, config: Mapping[str, Any]) -> QuantizedFamily:
     stated = config.get("_class_name") or header.metadata.get("model_class") or ""
     family = find_family(header.tensors)
     if family is None:
@@ -198,7 +165,10 @@ def _family(header: Header, config: Mapping[str, Any]) -> Family:
 
 
 def _place(
-    layer: Layer, family: Family, architecture: Architecture, quantization: Quantization
+    layer: CheckpointLayer,
+    family: QuantizedFamily,
+    architecture: Architecture,
+    quantization: Quantization,
 ) -> PlacedLayer:
     placements = _placements(architecture, layer.name)
     if not placements:
@@ -228,17 +198,17 @@ _NAMES: Mapping[Kind, str] = {
 }
 
 
-def _placements(architecture: Architecture, name: str) -> tuple[Placement, ...]:
+def _placements(architecture: Architecture, name: str) -> tuple[LayerPlacement, ...]:
     """Return where the layer called `name` in the file goes; nothing if it is not in the model."""
     module, part = architecture.aliases.get(name, (name, None))
     if part is not None:
         first, stop = architecture.rows(module, part)
-        return (Placement(module, 0, stop - first, first),)
+        return (LayerPlacement(module, 0, stop - first, first),)
     if module in architecture.fusions:
         blocks = architecture.fusions[module]
-        return tuple(Placement(block.module, block.start, block.stop, 0) for block in blocks)
+        return tuple(LayerPlacement(block.module, block.start, block.stop, 0) for block in blocks)
     if module in architecture.modules:
-        return (Placement(module, 0, architecture.modules[module].shape[0], 0),)
+        return (LayerPlacement(module, 0, architecture.modules[module].shape[0], 0),)
     return ()
 
 

@@ -6,7 +6,7 @@ constant that moves between terms of the same formula.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import torch
@@ -60,41 +60,6 @@ def convert_svdq(tensors: Mapping[str, Tensor], *, act_unsigned: bool = False) -
     )
 
 
-def split_rows(linear: SvdqLinear, heights: Sequence[int]) -> list[SvdqLinear]:
-    """Cut a fused layer into layers of the given numbers of outputs, in order.
-
-    Raises:
-        ValueError: the heights do not add up to the layer's outputs.
-    """
-    if sum(heights) != linear.shape[0]:
-        raise ValueError(f"parts of {list(heights)} rows do not make up {linear.shape[0]}")
-    stops = [sum(heights[: i + 1]) for i in range(len(heights))]
-    return [linear.rows(stop - height, stop) for stop, height in zip(stops, heights, strict=True)]
-
-
-def split_qkv(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear, SvdqLinear]:
-    """Cut a fused attention input into its query, key and value layers.
-
-    Raises:
-        ValueError: the outputs are not three equal parts.
-    """
-    q, k, v = split_rows(linear, [linear.shape[0] // 3] * 3)
-    return q, k, v
-
-
-def split_w13(linear: SvdqLinear) -> tuple[SvdqLinear, SvdqLinear]:
-    """Cut the fused input of a SwiGLU into ``(w1, w3)``: the gate, and the value.
-
-    **The value w3 comes first** among the rows: the fused layer computes
-    ``x3, x1 = (x @ W.T).chunk(2)``, and the block ``silu(x1) * x3``.
-
-    Raises:
-        ValueError: the outputs are not two equal parts.
-    """
-    w3, w1 = split_rows(linear, [linear.shape[0] // 2] * 2)
-    return w1, w3
-
-
 def convert_awq(tensors: Mapping[str, Tensor]) -> AwqLinear:
     """Convert the tensors of an ``AWQW4A16Linear``, named as in its state_dict.
 
@@ -138,18 +103,18 @@ def planar_modulation(linear: AwqLinear) -> AwqLinear:
         raise ValueError(f"{n} outputs are not {MODULATION_CHUNKS} equal chunks of a modulation")
     if linear.bias is None:
         raise ValueError("a modulation without a bias")
-    bias = _planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
+    bias = planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
     bias[list(_SCALE_CHUNKS)] -= 1
     return replace(
         linear,
         weight=linear.weight.unflatten(0, (-1, MODULATION_CHUNKS)).transpose(0, 1).flatten(0, 1),
-        scale=_planar(linear.scale),
-        zeros=_planar(linear.zeros),
+        scale=planar(linear.scale),
+        zeros=planar(linear.zeros),
         bias=bias.view(-1).to(linear.bias.dtype),
     )
 
 
-def _planar(columns: Tensor) -> Tensor:
+def planar(columns: Tensor) -> Tensor:
     """Reorder the last dimension from ``[dim, 6]`` to ``[6, dim]``."""
     return columns.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
 

@@ -30,7 +30,7 @@ _ROLES = SVDQ_TENSORS | AWQ_TENSORS | NVFP4_TENSORS | UNUSED_TENSORS | {"weight"
 
 
 @dataclass(frozen=True)
-class Layer:
+class CheckpointLayer:
     """One layer as stored.
 
     Attributes:
@@ -56,7 +56,7 @@ class Layer:
         return "bias" in self.tensors
 
 
-def group_layers(tensors: Mapping[str, TensorInfo]) -> list[Layer]:
+def group_layers(tensors: Mapping[str, TensorInfo]) -> list[CheckpointLayer]:
     """Return the layers of a checkpoint in file order, each complete and consistent in itself.
 
     Raises:
@@ -72,7 +72,9 @@ def group_layers(tensors: Mapping[str, TensorInfo]) -> list[Layer]:
     return [_layer(stem, names, tensors) for stem, names in groups.items()]
 
 
-def _layer(name: str, names: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> Layer:
+def _layer(
+    name: str, names: Mapping[str, str], tensors: Mapping[str, TensorInfo]
+) -> CheckpointLayer:
     infos = {role: tensors[full] for role, full in names.items()}
     if found := sorted(NVFP4_TENSORS & infos.keys()):
         raise Refused(f"layer {name} has a {found[0]}, so it is nvfp4")
@@ -95,7 +97,7 @@ def _layer(name: str, names: Mapping[str, str], tensors: Mapping[str, TensorInfo
     else:
         shape, rank = _check_dense(name, infos, min(needed)), 0
     main = infos[min(needed) if kind == "dense" else "wscales"]
-    return Layer(name, kind, dict(names), shape, main.dtype, rank)
+    return CheckpointLayer(name, kind, dict(names), shape, main.dtype, rank)
 
 
 def _check_svdq(name: str, infos: Mapping[str, TensorInfo]) -> tuple[tuple[int, int], int]:

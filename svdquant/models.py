@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ..lora.mapping.architecture import Architecture, Module
-from ..lora.mapping.models import qwen_image, z_image
+from ..lora.mapping.supported_models import qwen_image, z_image
 from .errors import Refused
-from .layers import Kind, Layer
+from .layers import CheckpointLayer, Kind
 
-Layers = Mapping[str, Layer]
+Layers = Mapping[str, CheckpointLayer]
 
 _BLOCK = re.compile(r"(transformer_blocks|layers|noise_refiner|context_refiner)\.\d+\.(.+)")
 
 
 @dataclass(frozen=True)
-class Family:
+class QuantizedFamily:
     """A model, as Nunchaku stores it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Family:
         return name.endswith(("img_mlp.net.2", "txt_mlp.net.2"))
 
 
-def find_family(names: Container[str]) -> Family | None:
+def find_family(names: Container[str]) -> QuantizedFamily | None:
     """Return the model that a checkpoint with these tensors is of; None if it is neither."""
     return next((family for family in (QWEN_IMAGE, Z_IMAGE) if family.marker in names), None)
 
@@ -102,14 +102,14 @@ def _depth(layers: Iterable[str], group: str) -> int:
     return len(numbers)
 
 
-QWEN_IMAGE = Family(
+QWEN_IMAGE = QuantizedFamily(
     "Qwen-Image",
     "QwenImageTransformer2DModel",
     "transformer_blocks.0.attn.add_qkv_proj.qweight",
     (("num_layers", "transformer_blocks"),),
     _measure_qwen_image,
 )
-Z_IMAGE = Family(
+Z_IMAGE = QuantizedFamily(
     "Z-Image",
     "ZImageTransformer2DModel",
     "layers.0.attention.to_qkv.qweight",

@@ -1,4 +1,4 @@
-"""Nunchaku's tensor layouts, packed and unpacked in closed form.
+"""Nunchaku's tensor layouts, unpacked in closed form.
 
 The kernels read weights in the order of the lanes of a matrix instruction. Every layout is a
 permutation of fixed small tiles, written here as one reshape, permute and reshape; nothing is
@@ -18,20 +18,6 @@ from .layers import GROUP
 from .tiles import fours, pairs, refuse, sides
 
 TILE = 128  # outputs in a tile of weights and scales
-
-
-def pack_nibbles(values: Tensor) -> Tensor:
-    """Pack 4-bit integers ``[..., K]`` into int8 ``[..., K/2]``; even k is the low nibble.
-
-    Takes -8..7 or 0..15, whose bits are the same modulo 16.
-
-    Raises:
-        ValueError: K is odd.
-    """
-    if values.shape[-1] % 2:
-        raise ValueError(f"{values.shape[-1]} values do not fill whole bytes")
-    bits = values.to(torch.uint8) & 15
-    return (bits[..., 0::2] | (bits[..., 1::2] << 4)).view(torch.int8)
 
 
 def unpack_nibbles(data: Tensor, *, signed: bool) -> Tensor:
@@ -64,35 +50,6 @@ def qweight_rows(qweight: Tensor) -> Tensor:
     return tiles.permute(0, 2, 5, 3, 1, 6, 4).reshape(n, k // 8).view(torch.int8)
 
 
-def pack_qweight_rows(rows: Tensor) -> Tensor:
-    """Pack rows of nibbles, int8 ``[N, K/2]``, as Nunchaku does; undoes `qweight_rows`.
-
-    Raises:
-        ValueError: wrong dtype, or N or K is no multiple of 128.
-    """
-    n, k = _weight_sides(rows)
-    tiles = fours(rows).reshape(n // TILE, 8, 2, 8, k // 64, 2, 4)
-    return tiles.permute(0, 4, 1, 3, 6, 2, 5).reshape(n, k // 8).view(torch.int8)
-
-
-def unpack_qweight(qweight: Tensor) -> Tensor:
-    """Unpack an int4 weight, int8 ``[N, K/2]``, into integers -8..7, int8 ``[N, K]``.
-
-    Raises:
-        ValueError: wrong dtype, or N or K is no multiple of 128.
-    """
-    return unpack_nibbles(qweight_rows(qweight), signed=True)
-
-
-def pack_qweight(values: Tensor) -> Tensor:
-    """Pack integers -8..7 ``[N, K]`` into an int4 weight, int8 ``[N, K/2]``.
-
-    Raises:
-        ValueError: N or K is no multiple of 128.
-    """
-    return pack_qweight_rows(pack_nibbles(values))
-
-
 def unpack_scales(packed: Tensor) -> Tensor:
     """Unpack the scales of an int4 weight ``[K/64, N]`` into scales ``[K/64, N]`` in plain order.
 
@@ -108,17 +65,6 @@ def unpack_scales(packed: Tensor) -> Tensor:
     return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(packed.dtype)
 
 
-def pack_scales(scales: Tensor) -> Tensor:
-    """Pack scales ``[K/64, N]``; undoes `unpack_scales`.
-
-    Raises:
-        ValueError: not a matrix, or N is no multiple of 128.
-    """
-    groups, n = sides(scales, "scales", 1, TILE)
-    tiles = pairs(scales).reshape(groups, n // TILE, 8, 2, 4)
-    return tiles.permute(1, 0, 2, 4, 3).reshape(groups, n // 2).view(scales.dtype)
-
-
 def unpack_vector(packed: Tensor) -> Tensor:
     """Unpack a vector over channels ``[C]``: a bias, smoothing factor or channel scale.
 
@@ -128,17 +74,6 @@ def unpack_vector(packed: Tensor) -> Tensor:
     if packed.dim() != 1:
         refuse("a vector", packed)
     return unpack_scales(packed[None])[0]
-
-
-def pack_vector(vector: Tensor) -> Tensor:
-    """Pack a vector over channels ``[C]``; undoes `unpack_vector`.
-
-    Raises:
-        ValueError: not a vector, or C is no multiple of 128.
-    """
-    if vector.dim() != 1:
-        refuse("a vector", vector)
-    return pack_scales(vector[None])[0]
 
 
 def awq_qweight_rows(qweight: Tensor) -> Tensor:
@@ -159,26 +94,6 @@ def awq_qweight_rows(qweight: Tensor) -> Tensor:
     low, high = (even & 15) | (odd << 4), (even >> 4) | (odd & 240)  # i = 0, 2 and i = 1, 3
     both = torch.stack([low, high], -1).view(quarter, 4, half // 32, 2, 4, 4)
     return both.transpose(-1, -2).reshape(quarter * 4, half).view(torch.int8)
-
-
-def unpack_awq_qweight(qweight: Tensor) -> Tensor:
-    """Unpack an AWQ weight, int32 ``[N/4, K/2]``, into integers 0..15, int8 ``[N, K]``.
-
-    Raises:
-        ValueError: wrong dtype, or K is no multiple of 64.
-    """
-    return unpack_nibbles(awq_qweight_rows(qweight), signed=False)
-
-
-def pack_awq_qweight(values: Tensor) -> Tensor:
-    """Pack integers 0..15 ``[N, K]`` into an AWQ weight, int32 ``[N/4, K/2]``.
-
-    Raises:
-        ValueError: N is no multiple of 4, or K none of 64.
-    """
-    n, k = sides(values, "an AWQ weight", 4, GROUP)
-    tiles = values.reshape(n // 4, 4, k // 64, 2, 4, 8).permute(0, 2, 1, 3, 5, 4)
-    return pack_nibbles(tiles.contiguous()).view(n // 4, k * 2).view(torch.int32)
 
 
 def _weight_sides(weight: Tensor) -> tuple[int, int]:

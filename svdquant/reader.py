@@ -12,7 +12,7 @@ from ..lora.errors import LoraError
 from ..lora.files.open_file import LoraFile
 from .checkpoint import describe
 from .errors import CheckpointError
-from .stored import MARKER
+from .state_dict_names import MARKER
 from .stream import converted
 
 _REMEDY = "Choose a checkpoint in a diffusion_models folder; if it is damaged, download it again"

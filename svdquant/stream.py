@@ -11,7 +11,7 @@ from torch import Tensor
 from .checkpoint import Checkpoint, PlacedLayer
 from .convert import convert_awq, convert_svdq, planar_modulation
 from .layers import UNUSED_TENSORS
-from .stored import to_state_dict
+from .state_dict_names import to_state_dict
 
 Read = Callable[[Iterable[str]], dict[str, Tensor]]
 

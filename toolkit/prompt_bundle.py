@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from .json_files import JsonFileError, read_object, write_object
-from .prompt_library import Prompt, PromptLibrary, prompt_from_json
+from .json_files import JsonFileError
+from .prompt_library import PromptLibrary, SavedPrompt, prompt_from_json
 from .prompt_names import PromptNameError, check_name
 
 _FIELD = "vivace_prompts"
@@ -24,16 +24,6 @@ class Imported:
     skipped: tuple[str, ...]
 
 
-def export_prompts(library: PromptLibrary, names: Iterable[str], path: Path) -> None:
-    """Write prompts to a file.
-
-    Raises:
-        PromptNameError, PromptLibraryError, JsonFileError: as for `PromptLibrary.load`, and if the
-            file cannot be written.
-    """
-    write_object(path, bundle_of(library, names))
-
-
 def bundle_of(library: PromptLibrary, names: Iterable[str]) -> dict[str, Any]:
     """What an exported file holds.
 
@@ -43,34 +33,26 @@ def bundle_of(library: PromptLibrary, names: Iterable[str]) -> dict[str, Any]:
     return {_FIELD: {name: asdict(library.load(name)) for name in names}}
 
 
-def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "keep") -> Imported:
+def import_bundle(
+    library: PromptLibrary, content: dict[str, Any], path: Path, existing: Existing = "keep"
+) -> Imported:
     """Save the prompts of a file; `existing` says what happens where there is another of the name.
 
     Nothing is saved unless every prompt of the file can be read, and have its name.
 
+    Args:
+        content: what the file holds.
+        path: how errors name it.
+
     Raises:
-        JsonFileError: no such file, not one of prompts, a name that leads elsewhere or twice; or a
-            damaged file in the library.
+        JsonFileError: it is not one of prompts, has a name that leads elsewhere or twice; or a file
+            of the library is damaged.
         PromptLibraryError: a name that differs from another only in case, or, unless `existing` is
             replace, another process has just saved a prompt of the name.
     """
-    content = read_object(path)
-    if content is None:
-        raise JsonFileError(path, "no such file", "Check the path")
-    return import_bundle(library, content, path, existing)
-
-
-def import_bundle(
-    library: PromptLibrary, content: dict[str, Any], path: Path, existing: Existing = "keep"
-) -> Imported:
-    """The same with what a file holds; `path` is how errors name it.
-
-    Raises:
-        JsonFileError, PromptLibraryError: as for `import_prompts`.
-    """
     prompts = _parse_bundle(content, path)
-    present = library.list().prompts
-    saved: dict[str, Prompt] = {}
+    present = library.list().values
+    saved: dict[str, SavedPrompt] = {}
     skipped: list[str] = []
     for name, prompt in prompts.items():
         if present.get(name) == prompt or (name in present and existing == "keep"):
@@ -82,11 +64,11 @@ def import_bundle(
     return Imported(tuple(saved), tuple(skipped))
 
 
-def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
+def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, SavedPrompt]:
     entries = content.get(_FIELD)
     if not isinstance(entries, dict):
         raise JsonFileError(path, "not a file of exported prompts", "Export the prompts again")
-    prompts: dict[str, Prompt] = {}
+    prompts: dict[str, SavedPrompt] = {}
     for name, entry in entries.items():
         try:
             right = check_name(name)
@@ -98,7 +80,7 @@ def _parse_bundle(content: dict[str, Any], path: Path) -> dict[str, Prompt]:
     return prompts
 
 
-def _free_name(name: str, present: dict[str, Prompt]) -> str:
+def _free_name(name: str, present: dict[str, SavedPrompt]) -> str:
     if name not in present:
         return name
     return next(other for n in count(2) if (other := f"{name} {n}") not in present)

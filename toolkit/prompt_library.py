@@ -1,7 +1,6 @@
-"""A library of named prompts: one readable JSON file each, in folders, shared by processes.
+"""A library of named prompts, in folders, shared by processes.
 
-Writers take turns by a lock file; readers need none, since files are replaced as a whole. What is
-damaged is reported and never written over.
+Writers take turns by a lock file. What is damaged is never written over.
 """
 
 from __future__ import annotations
@@ -9,19 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .json_files import JsonFileError, damaged, read_object, write_object, write_objects
+from .json_files import JsonFileError, damaged
+from .named_json import SUFFIX, NamedJson
 from .prompt_history import Run, read_runs, write_runs
-from .prompt_names import PromptNameError, check_name
+from .prompt_names import check_name
 from .prompt_template import expand
 
-SUFFIX = ".json"
 _LOCK_SECONDS = 10.0
 
 
@@ -39,7 +38,7 @@ class PromptConflictError(PromptLibraryError):
 
 
 @dataclass(frozen=True)
-class Prompt:
+class SavedPrompt:
     """A positive and negative text, either with variables and alternatives, and its tags."""
 
     positive: str
@@ -53,16 +52,8 @@ class Prompt:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Prompts by name, in order, and the files that could not be read."""
-
-    prompts: dict[str, Prompt]
-    problems: tuple[JsonFileError, ...]
-
-
 def expand_prompt(
-    prompt: Prompt, variables: Mapping[str, str] | None = None, seed: int = 0
+    prompt: SavedPrompt, variables: Mapping[str, str] | None = None, seed: int = 0
 ) -> tuple[str, str]:
     """The positive and the negative text, with variables put in and alternatives chosen.
 
@@ -72,29 +63,15 @@ def expand_prompt(
     return expand(prompt.positive, variables, seed), expand(prompt.negative, variables, seed)
 
 
-class PromptLibrary:
+class PromptLibrary(NamedJson[SavedPrompt]):
     """The prompts below one folder, which is made when something is first saved."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root)
+        super().__init__(root)
         self._history = self._root / ".history.json"
 
-    def load(self, name: str) -> Prompt:
-        """Return a prompt.
-
-        Raises:
-            PromptNameError: no possible name.
-            NoSuchPromptError: there is no such prompt.
-            JsonFileError: its file is damaged.
-        """
-        path = self._path(name)
-        prompt = _read(path)
-        if prompt is None:
-            raise NoSuchPromptError(f"there is no prompt '{name}'. Save it first")
-        return prompt
-
     def save(
-        self, name: str, prompt: Prompt, overwrite: bool = True, revision: str | None = None
+        self, name: str, prompt: SavedPrompt, overwrite: bool = True, revision: str | None = None
     ) -> None:
         """Save a prompt.
 
@@ -109,15 +86,14 @@ class PromptLibrary:
         """
         path = self._path(name)
         with self._locked():
-            there = _read(path) is not None  # or it is damaged, and not written over
+            there = self._read(path) is not None  # or it is damaged, and not written over
             if revision is not None:
-                _check_revision(name, path, revision)
+                self._check_revision(name, path, revision)
             elif there and not overwrite:
                 raise _taken(name)
-            self._check_case([path])
-            write_object(path, _as_json(prompt))
+            self._write({name: prompt})
 
-    def save_all(self, prompts: Mapping[str, Prompt], overwrite: bool = True) -> None:
+    def save_all(self, prompts: Mapping[str, SavedPrompt], overwrite: bool = True) -> None:
         """Save several prompts, or none of them if one cannot have its name.
 
         Raises:
@@ -127,10 +103,9 @@ class PromptLibrary:
         paths = {name: self._path(name) for name in prompts}
         with self._locked():
             for name, path in paths.items():
-                if _read(path) is not None and not overwrite:
+                if self._read(path) is not None and not overwrite:
                     raise _taken(name)
-            self._check_case(paths.values())
-            write_objects({path: _as_json(prompts[name]) for name, path in paths.items()})
+            self._write(prompts)
 
     def rename(self, name: str, new_name: str, revision: str | None = None) -> None:
         """Give a prompt another name, which may be in another folder.
@@ -143,8 +118,8 @@ class PromptLibrary:
         with self._locked():
             self.load(name)  # a damaged one stays where it is looked for
             if revision is not None:
-                _check_revision(name, path, revision)
-            if target.name != path.name and _read(target) is not None:
+                self._check_revision(name, path, revision)
+            if target.name != path.name and self._read(target) is not None:
                 raise _taken(new_name)
             if str(target).casefold() != str(path).casefold():
                 self._check_case([target])
@@ -165,53 +140,8 @@ class PromptLibrary:
         path = self._path(name)
         with self._locked():
             if revision is not None:
-                _check_revision(name, path, revision)
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                raise NoSuchPromptError(f"there is no prompt '{name}'") from None
-            except OSError as error:
-                problem = f"cannot be deleted ({error.strerror})"
-                raise JsonFileError(path, problem, "Check the permissions") from None
-
-    def list(self) -> Listing:
-        """Every prompt, and what looks like one but cannot be read."""
-        prompts: dict[str, Prompt] = {}
-        problems: list[JsonFileError] = []
-        for folder, folders, files in os.walk(self._root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for file in sorted(files):
-                path = Path(folder, file)
-                if file.startswith(".") or path.suffix != SUFFIX:
-                    continue
-                name = path.relative_to(self._root).with_suffix("").as_posix()
-                try:
-                    prompt = _read(self._path(name))
-                except PromptNameError as error:
-                    problems.append(JsonFileError(path, str(error), "Rename the file"))
-                except JsonFileError as error:
-                    problems.append(error)
-                else:
-                    if prompt is not None:  # else deleted meanwhile
-                        prompts[name] = prompt
-        return Listing(dict(sorted(prompts.items())), tuple(problems))
-
-    def search(self, text: str = "", tags: Iterable[str] = (), folder: str = "") -> list[str]:
-        """Names of the prompts in `folder` that have all `tags` and, anywhere, each word of `text`.
-
-        Case does not matter.
-        """
-        words = text.casefold().split()
-        wanted = {tag.casefold() for tag in tags}
-        within = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        found: list[str] = []
-        for name, prompt in self.list().prompts.items():
-            parts = (name, prompt.positive, prompt.negative, prompt.note, *prompt.tags)
-            everything = "\n".join(parts).casefold()
-            tagged = wanted <= {tag.casefold() for tag in prompt.tags}
-            if tagged and name.startswith(within) and all(word in everything for word in words):
-                found.append(name)
-        return found
+                self._check_revision(name, path, revision)
+            self._unlink(name)
 
     def record(self, run: Run) -> None:
         """Add to the history, which keeps the last `prompt_history.HISTORY_LENGTH` runs.
@@ -249,18 +179,27 @@ class PromptLibrary:
             raise JsonFileError(path, problem, "Copy the file in place of the link")
         return path
 
-    def _check_case(self, paths: Iterable[Path]) -> None:
-        """Refuse what some file systems would take for the same file, and others not."""
-        names: dict[Path, set[str]] = {}  # by folder, those of `paths` among them
-        for path in paths:
-            here = self._root
-            for part in path.relative_to(self._root).parts:
-                if here not in names:
-                    names[here] = {e.name for e in here.iterdir()} if here.is_dir() else set()
-                if part not in names[here]:
-                    _refuse_case(part, names[here])
-                    names[here].add(part)
-                here /= part
+    def _value(self, path: Path, content: dict[str, Any]) -> SavedPrompt:
+        return prompt_from_json(path, content)
+
+    def _content(self, value: SavedPrompt) -> dict[str, Any]:
+        return {**asdict(value), "tags": list(value.tags)}
+
+    def _missing(self, name: str) -> NoSuchPromptError:
+        return NoSuchPromptError(f"there is no prompt '{name}'. Save it first")
+
+    def _clash(self, name: str, other: str) -> PromptConflictError:
+        return PromptConflictError(
+            f"'{name}' differs from '{other}' only in case, which not every system tells apart."
+            " Choose another name"
+        )
+
+    def _check_revision(self, name: str, path: Path, revision: str) -> None:
+        prompt = self._read(path)
+        if prompt is None:
+            raise NoSuchPromptError(f"the prompt '{name}' has been deleted or renamed meanwhile")
+        if prompt.revision != revision:
+            raise PromptConflictError(f"the prompt '{name}' has been changed meanwhile. Look at it")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -279,12 +218,7 @@ class PromptLibrary:
             raise JsonFileError(path, problem, "Check the permissions and the disk") from None
 
 
-def _read(path: Path) -> Prompt | None:
-    content = read_object(path)
-    return None if content is None else prompt_from_json(path, content)
-
-
-def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
+def prompt_from_json(path: Path, content: dict[str, Any]) -> SavedPrompt:
     """Make a prompt of a file's content; fields that it does not know are of no account.
 
     Raises:
@@ -295,28 +229,7 @@ def prompt_from_json(path: Path, content: dict[str, Any]) -> Prompt:
     if not isinstance(tags, list) or not all(isinstance(text, str) for text in [*texts, *tags]):
         raise damaged(path, "needs a text 'positive', and 'negative', 'note', 'tags' as texts")
     positive, negative, note = texts
-    return Prompt(positive, negative, tuple(tags), note)
-
-
-def _check_revision(name: str, path: Path, revision: str) -> None:
-    prompt = _read(path)
-    if prompt is None:
-        raise NoSuchPromptError(f"the prompt '{name}' has been deleted or renamed meanwhile")
-    if prompt.revision != revision:
-        raise PromptConflictError(f"the prompt '{name}' has been changed meanwhile. Look at it")
-
-
-def _as_json(prompt: Prompt) -> dict[str, Any]:
-    return {**asdict(prompt), "tags": list(prompt.tags)}
-
-
-def _refuse_case(part: str, others: Iterable[str]) -> None:
-    for other in others:
-        if other.casefold() == part.casefold():
-            raise PromptConflictError(
-                f"'{part.removesuffix(SUFFIX)}' differs from '{other.removesuffix(SUFFIX)}' only"
-                " in case, which not every system tells apart. Choose another name"
-            )
+    return SavedPrompt(positive, negative, tuple(tags), note)
 
 
 def _taken(name: str) -> PromptConflictError:

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ..defaults import DEFAULTS
 from ..hub.model_folders import PARTIAL_SUFFIX
+
+_EXISTING = DEFAULTS["VivaceQwenVLBatch"]["existing"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 CAPTION_SUFFIX = ".txt"
@@ -89,7 +92,7 @@ class ImageFolder:
                 if path.is_file() and Path(os.path.realpath(path)).is_relative_to(root):
                     yield path
 
-    def pending(self, existing: str = "skip") -> list[Path]:
+    def pending(self, existing: str = _EXISTING) -> list[Path]:
         """List the images that are to be captioned, in the order of `images`.
 
         With ``"skip"`` these are the images without a caption, or with an empty one: an interrupted
@@ -111,7 +114,7 @@ def caption_path(image: Path) -> Path:
     return image.with_suffix(CAPTION_SUFFIX)
 
 
-def write_caption(image: Path, text: str, existing: str = "skip") -> bool:
+def write_caption(image: Path, text: str, existing: str = _EXISTING) -> bool:
     """Write a caption beside its image, in UTF-8; readers find the old or the new file, whole.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vision.embed import EmbedReport
+from .vision.image_embeddings import EmbedReport
 
 _SHOWN = 8
 

@@ -18,8 +18,8 @@ from .local_model import LocalModel
 from .remote.openai_reply import Reply, Usage
 from .text.chat_prompt import Prompt, Turn
 from .text.thinking import Piece
-from .vision.embed import Embedded, EmbedReport, embed_images
 from .vision.embedding_cache import EmbeddingCache
+from .vision.image_embeddings import Embedded, EmbedReport, embed_images
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .decode.sampling import Sampling
 from .loading.four_bit import prepare_for_cpu
 from .loading.load_options import LoadError, LoadOptions, from_pretrained_options
 from .text.chat_prompt import ChatPrompts
-from .vision.embed import ModelIdentity
+from .vision.image_embeddings import ModelIdentity
 from .vision.pixels import PixelFormat
 from .vision.tower_check import check_tower
 from .vision.tower_load import check_whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-NONE = "None (my prompt only)"
+from ..defaults import NO_PRESET as NONE
 
 PRESETS: Mapping[str, str] = MappingProxyType(
     {

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..defaults import VLM
 from .decode.answer_reader import GenerationSettings
 from .decode.sampling import Sampling
 from .local_engine import LocalRequest
@@ -72,7 +73,7 @@ class AnswerSettings:
         stop: strings that end the answer, and do not belong to it.
     """
 
-    max_tokens: int = 512
+    max_tokens: int = VLM["max_tokens"]
     thinking_budget: int | None = None
     sampling: Sampling | None = None
     seed: int = 0

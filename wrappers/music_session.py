@@ -22,9 +22,9 @@ from ..music.music_model import (
     resolve_dtype,
 )
 from ..vlm.loading.headroom import ACTIVATION_BYTES
-from .whole_model import WholeModelPatcher, WholeModelPool
+from .transformers_pool import PooledModelPatcher, TransformersPool
 
-POOL: WholeModelPool[MusicModel] = WholeModelPool()
+POOL: TransformersPool[MusicModel] = TransformersPool()
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make_music(choice: MusicChoice, request: MusicRequest) -> tuple[dict[str, An
 
 def load(
     choice: MusicChoice, request: MusicRequest
-) -> tuple[MusicModel, WholeModelPatcher[MusicModel]]:
+) -> tuple[MusicModel, PooledModelPatcher[MusicModel]]:
     """Return the model on ComfyUI's device, with room for what the request takes.
 
     Raises:

@@ -60,7 +60,6 @@ _INPUTS = {
 }
 _LOCAL = ("model", "quantization", "dtype")
 _REMOTE = {"endpoint": "address", "endpoint_model": "server_model"}
-_NO_PRESET = "None (my prompt only)"
 
 
 def run(values: Values, out: Output) -> int:
@@ -87,6 +86,8 @@ def run(values: Values, out: Output) -> int:
 
 
 def _fill(builder: Builder, values: Values, path: Path) -> None:
+    from ...defaults import NO_PRESET
+
     builder.add("caption", NODE, folder=str(path), subfolders=values.subfolders)
     _choose_engine(builder, values)
     for attribute, name in _INPUTS.items():
@@ -94,7 +95,7 @@ def _fill(builder: Builder, values: Values, path: Path) -> None:
         builder.set("caption", name, getattr(values, attribute), flag)
     if values.prompt is not None:
         builder.set("caption", "prompt", values.prompt, "--prompt")
-        builder.set("caption", "preset", _NO_PRESET, "--prompt")
+        builder.set("caption", "preset", NO_PRESET, "--prompt")
     builder.set("caption", "preset", values.preset, "--preset")
     if values.greedy:
         builder.set("caption", "sampling", "greedy", "--greedy")

@@ -118,7 +118,7 @@ def _graph(
     builder: Builder, stack: list[tuple[str, float]], values: Values, prefix: str
 ) -> dict[str, object]:
     """Fill the prompt; the names as the server has them."""
-    from ..workflow.build import base, named
+    from ..workflow.build import base, named, named_lora
 
     models = builder.choices("UNETLoader", "unet_name")
     model = named(values.base, models, "--base", "diffusion model")
@@ -127,7 +127,7 @@ def _graph(
         raise CliError(problem, "Bake into the bf16 model that it was made of")
     offered = builder.choices("LoraLoader", "lora_name")
     rows = [
-        {"on": True, "lora": named(name, offered, "STACK", "LoRA"), "strength": strength}
+        {"on": True, "lora": named_lora(name, offered, "STACK"), "strength": strength}
         for name, strength in stack
     ]
     builder.add("model", "UNETLoader", unet_name=model)

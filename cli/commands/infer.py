@@ -67,7 +67,7 @@ def run(values: Values, out: Output) -> int:
     import random
     from pathlib import Path
 
-    from ..series import Plan, lines_of, run_series
+    from ..series import SeriesPlan, lines_of, run_series
     from ..server.http import Server
     from ..workflow.build import Builder
     from ..workflow.families import choose_files, template
@@ -84,7 +84,7 @@ def run(values: Values, out: Output) -> int:
         out.result(builder.prompt, [json.dumps(builder.prompt, indent=1)])
         return OK
     series = [[("sampler.seed", str(values.seed + index))] for index in range(values.count)]
-    result: Json = run_series(server, out, builder.prompt, series, Plan(Path(values.output)))
+    result: Json = run_series(server, out, builder.prompt, series, SeriesPlan(Path(values.output)))
     del result["sheet"]
     used = {**files.as_dict(), "loras": rows, "seed": values.seed}
     remark = f"{files.model}, {files.text_encoder}, {files.vae}, seed {values.seed}"
@@ -118,15 +118,12 @@ def _fill(builder: Builder, values: Values) -> list[dict[str, object]]:
 
 def _rows(builder: Builder, words: list[str]) -> list[dict[str, object]]:
     from ..lora_sources import source
-    from ..workflow.build import named
+    from ..workflow.build import named_lora
 
     offered = builder.choices("LoraLoader", "lora_name")
     rows = []
     for word in words:
         path, strength = source(word)
-        name = str(path)
-        if not name.endswith(".safetensors") and name not in offered:
-            name += ".safetensors"
-        lora = named(name, offered, "--lora", "LoRA")
+        lora = named_lora(str(path), offered, "--lora")
         rows.append({"on": True, "lora": lora, "strength": strength})
     return rows

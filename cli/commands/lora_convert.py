@@ -34,7 +34,7 @@ def run(values: Values, out: Output) -> int:
     from ..lora_output import show, target, torch_options
 
     path = target(values, values.file)
-    from ...lora.tools.make import make
+    from ...lora.tools.derived_file import make
 
     made = make(
         [(values.file, 1.0)],

@@ -43,13 +43,13 @@ def run(values: Values, out: Output) -> int:
     from ..lora_output import limit, show, target, torch_options
 
     path = target(values, values.tuned, values.base)
-    from ...lora.tools.checkpoint import Checkpoint
+    from ...lora.tools.checkpoint import ModelCheckpoint
     from ...lora.tools.extract import extract
-    from ...lora.tools.shrink import Limit
+    from ...lora.tools.lower_rank import Limit
 
     with (
-        Checkpoint(values.tuned) as tuned,
-        Checkpoint(values.base) as base,
+        ModelCheckpoint(values.tuned) as tuned,
+        ModelCheckpoint(values.base) as base,
         out.progress("extracting", 1.0) as step,
     ):
         made = extract(

@@ -43,9 +43,9 @@ def run(values: Values, out: Output) -> int:
     from ...lora.errors import LoraError
     from ...lora.examine import inspect
     from ...lora.report import Report, printable
-    from ...lora.tools.checkpoint import Checkpoint, against
+    from ...lora.tools.checkpoint import ModelCheckpoint, against
 
-    def one(path: Path, checkpoint: Checkpoint | None) -> Report | LoraError:
+    def one(path: Path, checkpoint: ModelCheckpoint | None) -> Report | LoraError:
         try:
             report = inspect(path)
             return report if checkpoint is None else against(report, checkpoint)
@@ -55,7 +55,7 @@ def run(values: Values, out: Output) -> int:
     if values.against is None:
         found = [one(path, None) for path in values.files]
     else:
-        with Checkpoint(values.against) as checkpoint:
+        with ModelCheckpoint(values.against) as checkpoint:
             found = [one(path, checkpoint) for path in values.files]
     text = [item.line() if isinstance(item, Report) else printable(str(item)) for item in found]
     out.result([_as_json(item) for item in found], text)

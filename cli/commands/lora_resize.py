@@ -31,7 +31,7 @@ def run(values: Values, out: Output) -> int:
     from ..lora_output import limit, show, target, torch_options
 
     path = target(values, values.file)
-    from ...lora.tools.make import make
+    from ...lora.tools.derived_file import make
 
     with out.progress("resizing", 1.0) as step:
         made = make(

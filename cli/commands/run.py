@@ -48,7 +48,7 @@ def run(values: Values, out: Output) -> int:
     """Queue the workflow for each combination of values."""
     from pathlib import Path
 
-    from ..series import Plan, lines_of, run_series
+    from ..series import SeriesPlan, lines_of, run_series
     from ..server.http import Server
     from ..workflow.assign import assign
     from ..workflow.matrix import combinations, read_axis, read_pair
@@ -72,7 +72,7 @@ def run(values: Values, out: Output) -> int:
     columns = len(read_axis(values.matrix[-1])[1]) if len(values.matrix) > 1 else 0
     sheet = values.sheet or Path(values.output) / f"{values.workflow.stem}-sheet.png"
     wanted = sheet if values.matrix or values.sheet else None
-    plan = Plan(Path(values.output), wanted, columns, values.previews)
+    plan = SeriesPlan(Path(values.output), wanted, columns, values.previews)
     result = run_series(server, out, prompt, runs, plan, embedded)
     out.result(result, lines_of(result))
     return OK

@@ -19,7 +19,7 @@ _LARGEST = 2**20  # of a Python file that somebody wrote
 _NAME = "vivace"  # of this pack, in its pyproject.toml
 
 
-class Known:
+class KnownPack:
     """A pack of which it is known what it does to others.
 
     Attributes:
@@ -36,20 +36,20 @@ class Known:
 
 _MIGRATE = "When 'vivace migrate' has put our nodes in the place of its, you can remove it"
 KNOWN = (
-    Known(
+    KnownPack(
         "ComfyUI-QwenImageLoraLoader",
         ("prestartup_script.py", "patches/nunchaku_patch.py"),
         "it replaces methods of Nunchaku's classes for every model, also for those with our LoRAs,"
         " and may start a second Python whenever ComfyUI starts",
         _MIGRATE,
     ),
-    Known(
+    KnownPack(
         "ComfyUI-QwenVL",
         ("AILab_QwenVL.py",),
         "its models lie outside ComfyUI's memory management, and it unloads those of others",
         _MIGRATE,
     ),
-    Known(
+    KnownPack(
         "comfyui-llm-toolkit",
         ("llmtoolkit_utils.py",),
         "it replaces environment variables of the server, such as API keys, by those of its .env"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnreachableError
-from ..server.http import RefusedError, Server
+from ..server.http import RequestRefusedError, Server
 from .finding import BROKEN, WARNING, Finding
 from .installation import OLDEST_COMFYUI, Installation
 from .version_numbers import at_least
@@ -42,8 +42,8 @@ def look_at_server(
         found["torch"] = str(system["pytorch_version"])
         found["devices"] = [_device(one) for one in stats["devices"]]
         nodes = {name: server.get(f"/object_info/{name}") for name in our_nodes()}
-    except (UnreachableError, RefusedError) as error:
-        level = BROKEN if expected or isinstance(error, RefusedError) else WARNING
+    except (UnreachableError, RequestRefusedError) as error:
+        level = BROKEN if expected or isinstance(error, RequestRefusedError) else WARNING
         findings.append(Finding(level, _TOPIC, error.problem, error.remedy))
         return found
     except (KeyError, TypeError, AttributeError, IndexError):

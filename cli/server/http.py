@@ -21,7 +21,7 @@ _START = "Start ComfyUI, or name its address with --server or VIVACE_SERVER"
 _CHUNK = 2**20
 
 
-class RefusedError(CliError):
+class RequestRefusedError(CliError):
     """The server answered with an error; `status` is HTTP's, `body` its JSON answer or {}."""
 
     def __init__(self, problem: str, remedy: str, status: int, body: Json) -> None:
@@ -163,7 +163,9 @@ class Server:
         where = address.removeprefix(self.url).partition("?")[0]
         problem = f"The server {self.url} answers {where} with {error.code} {error.reason}"
         remedy = "Check that it is a ComfyUI server of 0.18 or later, and see its log"
-        return RefusedError(problem, remedy, error.code, body if isinstance(body, dict) else {})
+        return RequestRefusedError(
+            problem, remedy, error.code, body if isinstance(body, dict) else {}
+        )
 
     def _unreachable(self, reason: object) -> UnreachableError:
         if isinstance(reason, TimeoutError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CliError
-from .http import RefusedError, Server
+from .http import RequestRefusedError, Server
 
 FOLDER = "vivace"
 
@@ -50,7 +50,7 @@ class MadeModel:
         item = {"filename": self.filename, "subfolder": folder, "type": "output"}
         try:
             server.download(item, target)
-        except RefusedError as error:
+        except RequestRefusedError as error:
             if error.status != 404:
                 raise
             problem = f"The server {server.url} does not have {self.on_server} that it saved"

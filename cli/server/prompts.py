@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CliError, UnreachableError
 from .events import Events
-from .http import Json, RefusedError, Server
+from .http import Json, RequestRefusedError, Server
 from .progress import PromptProgress
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Runner:
             body["extra_data"] = {"extra_pnginfo": extra}
         try:
             answer = self.server.post("/prompt", body)
-        except RefusedError as error:
+        except RequestRefusedError as error:
             if error.status != 400:
                 raise
             raise _rejected(error.body, prompt) from None

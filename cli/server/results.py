@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .http import Json, RefusedError, Server
+from .http import Json, RequestRefusedError, Server
 
 
 def files_of(outputs: Json, *, temporary: bool = False) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -47,7 +47,7 @@ def save_all(server: Server, outputs: Json, folder: Path, *, previews: bool = Fa
         target = free_name(folder / Path(item["filename"]).name)
         try:
             server.download(item, target)
-        except RefusedError as error:
+        except RequestRefusedError as error:
             if error.status != 404:
                 raise
             continue  # a node may tell of files that /view does not give out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CliError, UsageError
-from ..workflow.build import Builder, named
+from ..workflow.build import Builder, named_lora
 from ..workflow.families import Files, choose_files, template
 from ..workflow.size import parse_size
 from .config import INPUTS, Config
@@ -23,7 +23,7 @@ _PER_SAMPLE = ("positive", "sampler", "decode", "save")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A checked training.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
         return prompt
 
 
-def plan(object_info: dict[str, Any], config: Config) -> Plan:
+def plan(object_info: dict[str, Any], config: Config) -> TrainingPlan:
     """Check a configuration against the server, before anything is uploaded.
 
     Raises:
@@ -78,7 +78,7 @@ def plan(object_info: dict[str, Any], config: Config) -> Plan:
     steps = int(builder.prompt["train"]["inputs"]["steps"]) + before
     if config.samples:
         _add_samples(builder, whole, config, f"{config.name}_{steps}_steps-sample")
-    return Plan(builder, files, steps)
+    return TrainingPlan(builder, files, steps)
 
 
 def _add_training(builder: Builder, config: Config) -> int:
@@ -90,7 +90,7 @@ def _add_training(builder: Builder, config: Config) -> int:
     if config.resume is None:
         return 0
     offered = [one for one in builder.choices(TRAIN, "existing_lora") if one != NONE]
-    lora = named(config.resume, offered, "resume", "LoRA")
+    lora = named_lora(config.resume, offered, "resume")
     builder.prompt["train"]["inputs"]["existing_lora"] = lora
     # As the server's node reads it out of the name.
     count = lora.split("_steps_")[0].split("_")[-1]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...lora.files.file_names import LoraNameError, resolve
+from ...lora.files.file_types import by_slashes
 from ..errors import CliError, UsageError
 from ..parser import did_you_mean
 from .assign import typed
@@ -119,11 +121,25 @@ def named(wanted: str, offered: Sequence[str], option: str, what: str) -> str:
         problem = f"{option} {wanted}: the server has several {what}s of that name"
         raise UsageError(problem, f"Say which: {', '.join(found)}")
     hint = did_you_mean(wanted, offered) if offered else ""
-    shown = ", ".join(offered[:20]) or "none"
+    raise UsageError(f"{option} {wanted}: the server has no such {what}{hint}", _has(offered))
+
+
+def named_lora(wanted: str, offered: Sequence[str], option: str) -> str:
+    """The offered LoRA that a name means, also one that was written for this machine's folders.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    known = by_slashes(offered)
+    try:
+        return known[resolve(wanted, known, moved=True)]
+    except LoraNameError as error:
+        raise UsageError(f"{option} {wanted}: {str(error).rstrip('.')}", _has(offered)) from None
+
+
+def _has(offered: Sequence[str]) -> str:
     more = f" and {len(offered) - 20} more" if len(offered) > 20 else ""
-    raise UsageError(
-        f"{option} {wanted}: the server has no such {what}{hint}", f"It has {shown}{more}"
-    )
+    return f"It has {', '.join(offered[:20]) or 'none'}{more}"
 
 
 def matching(offered: Iterable[str], patterns: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import CliError
 from ..parser import did_you_mean
-from .saved_graph import Constant, LoopError, Node, Output, Unfolded, proxied
+from .saved_graph import Constant, LoopError, Node, SavedOutput, Unfolded, proxied
 from .specs import node_spec
 from .widgets import widget_values
 
@@ -58,7 +58,7 @@ def _converted(graph: Unfolded, object_info: Mapping[str, Any]) -> tuple[Prompt,
         inputs |= {n: v for n, v in proxied(node.level, node).items() if n in inputs}
         for slot, socket in enumerate(node.inputs):
             source = graph.source(node, slot)
-            if isinstance(source, Output):
+            if isinstance(source, SavedOutput):
                 inputs[socket["name"]] = [source.node, source.slot]
             elif isinstance(source, Constant):
                 value = source.value

@@ -35,7 +35,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """Regular expressions that names of files match, the best first; letter case does not count."""
 
     name: str
@@ -48,14 +48,14 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family(
+        ModelFamily(
             "qwen-image",
             "Qwen-Image",
             (r"qwen[-_ .]?image",),
             (r"qwen[-_ .]?2[._]?5[-_ .]?vl[-_ .]?7b", r"qwen[-_ .]?2[._]?5[-_ .]?vl"),
             (r"qwen[-_ .]?image[-_ .]?vae", r"qwen.*vae"),
         ),
-        Family(
+        ModelFamily(
             "z-image",
             "Z-Image",
             (r"z[-_ .]?image",),
@@ -70,7 +70,7 @@ FAMILIES = {
 class Files:
     """The files of a server that a workflow uses, as the server lists them."""
 
-    family: Family
+    family: ModelFamily
     model: str
     text_encoder: str
     vae: str
@@ -139,7 +139,7 @@ def is_svdquant(model: str) -> bool:
     return "svdq" in base(model).lower()
 
 
-def _family(model: str, prefix: str) -> Family:
+def _family(model: str, prefix: str) -> ModelFamily:
     found = [family for family in FAMILIES.values() if matching([model], family.models)]
     if len(found) == 1:
         return found[0]
@@ -147,7 +147,9 @@ def _family(model: str, prefix: str) -> Family:
     raise UsageError(problem, f"Say so with {prefix}family: {' or '.join(FAMILIES)}")
 
 
-def _only_model(models: Sequence[str], family: Family | None, prefix: str) -> tuple[str, Family]:
+def _only_model(
+    models: Sequence[str], family: ModelFamily | None, prefix: str
+) -> tuple[str, ModelFamily]:
     families = [family] if family else list(FAMILIES.values())
     found = [(model, one) for one in families for model in matching(models, one.models)]
     if len(found) == 1:
@@ -161,7 +163,11 @@ def _only_model(models: Sequence[str], family: Family | None, prefix: str) -> tu
 
 
 def _file(
-    wanted: str | None, offered: Sequence[str], patterns: Sequence[str], option: str, family: Family
+    wanted: str | None,
+    offered: Sequence[str],
+    patterns: Sequence[str],
+    option: str,
+    family: ModelFamily,
 ) -> str:
     what = "VAE" if option.endswith("vae") else "text encoder"
     if wanted is not None:

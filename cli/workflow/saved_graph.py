@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...migrate.graph import INPUTS, OUTPUTS, Graph, Link
+from ...migrate.graph import INPUTS, OUTPUTS, Link, WorkflowGraph
 
 MUTED, BYPASSED = 2, 4
 VIRTUAL = ("Reroute", "PrimitiveNode", "Note", "MarkdownNote")
 
 
 @dataclass(frozen=True)
-class Output:
+class SavedOutput:
     """An output of a node that runs."""
 
     node: str
@@ -57,7 +57,7 @@ class Level:
     """The workflow, or a subgraph where it is used."""
 
     def __init__(self, data: dict[str, Any], whole: Unfolded, host: Node | None = None) -> None:
-        self.graph = Graph(data)
+        self.graph = WorkflowGraph(data)
         self.data = data
         self.whole = whole
         self.host = host
@@ -101,7 +101,7 @@ class Unfolded:
         """The nodes that are sent to the server, those in subgraphs included."""
         yield from _running(self.top)
 
-    def source(self, node: Node, slot: int) -> Output | Constant | None:
+    def source(self, node: Node, slot: int) -> SavedOutput | Constant | None:
         """What an input gets from its link: through reroutes, bypassed nodes and subgraphs.
 
         Raises:
@@ -121,7 +121,7 @@ def _running(level: Level) -> Iterator[Node]:
             yield from _running(inner)
 
 
-Found = Output | Constant | None
+Found = SavedOutput | Constant | None
 
 
 def _from_input(node: Node, slot: int, seen: set[tuple[str, str, int]], kind: str | None) -> Found:
@@ -170,7 +170,7 @@ def _from_output(node: Node, slot: int, kind: str, seen: set[tuple[str, str, int
         return None if origin is None else _from_output(origin, link["origin_slot"], kind, seen)
     if node.type in VIRTUAL:
         return _from_input(node, slot, seen, kind) if slot < len(node.inputs) else None
-    return Output(node.id, slot)
+    return SavedOutput(node.id, slot)
 
 
 def _bypass(node: Node, slot: int, kind: str) -> int | None:

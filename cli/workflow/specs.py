@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-AUTOGROW = "COMFY_AUTOGROW_V3"
 _WIDGETS = {
     "INT",
     "FLOAT",
@@ -94,7 +93,6 @@ class NodeSpec:
     name: str
     inputs: list[InputSpec]
     outputs: list[str] = field(default_factory=list)
-    output_node: bool = False
 
     def input(self, name: str, values: Mapping[str, Any]) -> InputSpec | None:
         """The input of a name, given the values that open the branches it may lie under."""
@@ -113,13 +111,7 @@ def node_spec(object_info: Mapping[str, Any], name: str) -> NodeSpec | None:
     inputs = found.get("input") or {}
     specs = list(_inputs(inputs, "", found.get("input_order")))
     outputs = [kind if isinstance(kind, str) else "COMBO" for kind in found.get("output") or ()]
-    return NodeSpec(name, specs, outputs, bool(found.get("output_node")))
-
-
-def autogrow_inputs(spec: InputSpec) -> list[InputSpec]:
-    """The inputs that an autogrow input repeats, with the name of the first under it."""
-    template = spec.options.get("template") or {}
-    return list(_inputs(template.get("input") or {}, f"{spec.name}."))
+    return NodeSpec(name, specs, outputs)
 
 
 def _inputs(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ...lora.files.open_file import LoraFile
-from ...lora.mapping.models import qwen_image
+from ...lora.mapping.supported_models import qwen_image
 from ...svdquant.reader import CheckpointFile
 from ...svdquant.save import write_converted
 from .harness import Result, Target, Timings, spread

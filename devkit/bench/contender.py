@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from ...byte_lru import ByteLru
 from ...lora import examine
 from ...lora.compose import Composer
 from ...lora.factors.branch import Branch
-from ...lora.files.cache import ByteLru
 from ...lora.loader import CACHE, Lora, load_lora
-from ...lora.mapping import models
 from ...lora.mapping import module_names as naming
+from ...lora.mapping import supported_models
 from ...lora.mapping import tensor_names as mapping
-from ...lora.stack import LoraStack
+from ...lora.stack import LoraSet
 from .baselines import Files
 from .files import Kind
 
@@ -37,7 +37,7 @@ class Engine:
 
     def compose(self, rows: list[tuple[Lora, float]]) -> dict[str, Branch]:
         """Bring the branches up to date with a stack."""
-        return self._composer.compose(LoraStack(rows))
+        return self._composer.compose(LoraSet(rows))
 
 
 def forget_mappings() -> None:
@@ -50,8 +50,8 @@ def forget_everything() -> None:
     """Forget all that `lora/` computed in this process: as the first LoRA finds it."""
     forget_mappings()
     naming.spellings.cache_clear()
-    models.qwen_image.cache_clear()
-    models.qwen_image_21.cache_clear()
-    models.z_image.cache_clear()
+    supported_models.qwen_image.cache_clear()
+    supported_models.qwen_image_21.cache_clear()
+    supported_models.z_image.cache_clear()
     examine.SEEN.clear()
     CACHE.clear()

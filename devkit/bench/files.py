@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.models import qwen_image, z_image
+from ...lora.mapping.supported_models import qwen_image, z_image
 from ..rig.layout import OUT
 
 _QWEN = (

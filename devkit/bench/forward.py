@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...wrappers.lora.apply import apply_loras
-from ...wrappers.lora.branch import KEY, install, remove
+from ...wrappers.lora.branch_set import KEY, install, remove
 from .files import KINDS, write_stack
 from .harness import Result, Target, Timings, spread
 from .models import one_block

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...lora.examine import inspect
+from ...lora.files.cache import default_limit
 from ...lora.loader import CACHE
 from ...wrappers.lora.apply import apply_loras
-from ...wrappers.lora.branch import install, remove
+from ...wrappers.lora.branch_set import install, remove
 from ...wrappers.lora.running_model import RUNNING
 from .contender import Engine, forget_everything
 from .curves import CONSTANT, LINEAR, Curve, often
@@ -121,4 +122,4 @@ def _on_a_model(model: Any, paths: Sequence[Path], timings: Timings) -> None:
         timings.time("one on again", lambda: apply(rows), fresh=False)
     forget_everything()
     RUNNING.clear()
-    CACHE.resize(None)
+    CACHE.resize(default_limit)

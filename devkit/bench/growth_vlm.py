@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ...lora.files.cache import ByteLru
+from ...byte_lru import ByteLru
 from ...vlm.vision.disk_tier import DiskTier
 from ...vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
 from ...vlm.vision.hashing import EmbeddingKey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ...lora.mapping.models import standard
+from ...lora.mapping.supported_models import standard
 from ...lora.mapping.tensor_names import map_keys
 from .contender import forget_everything, forget_mappings
 from .files import Kind

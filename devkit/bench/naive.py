@@ -29,7 +29,6 @@ _UNDERSCORES = (
 
 # Pattern, target and component ("q", "w1", ...); the first match wins.
 _BLOCK = r"^(transformer_blocks)[._](\d+)[._]"
-_SINGLE = r"^(single_transformer_blocks)[._](\d+)[._]"
 _LAYER = r"^(layers)[._](\d+)[._]"
 _HERE = r"\1.\2."
 _ROWS = (
@@ -47,10 +46,6 @@ _ROWS = (
     (_BLOCK + r"attn[._]to_add_out$", _HERE + "attn.to_add_out", None),
     (_BLOCK + r"attn[._]to_out$", _HERE + "attn.to_out.0", None),
     (_BLOCK + r"attn[._]to_out[._]0$", _HERE + "attn.to_out.0", None),
-    (_BLOCK + r"ff[._]net[._]0(?:[._]proj)?$", _HERE + "mlp_fc1", None),
-    (_BLOCK + r"ff[._]net[._]2$", _HERE + "mlp_fc2", None),
-    (_BLOCK + r"ff_context[._]net[._]0(?:[._]proj)?$", _HERE + "mlp_context_fc1", None),
-    (_BLOCK + r"ff_context[._]net[._]2$", _HERE + "mlp_context_fc2", None),
     (_BLOCK + r"img_mlp[._]net[._]0[._]proj$", _HERE + "img_mlp.net.0.proj", None),
     (_BLOCK + r"img_mlp[._]net[._]0$", _HERE + "img_mlp.net.0.proj", None),
     (_BLOCK + r"img_mlp[._]net[._]2$", _HERE + "img_mlp.net.2", None),
@@ -59,14 +54,6 @@ _ROWS = (
     (_BLOCK + r"txt_mlp[._]net[._]2$", _HERE + "txt_mlp.net.2", None),
     (_BLOCK + r"img_mod[._]1$", _HERE + "img_mod.1", None),
     (_BLOCK + r"txt_mod[._]1$", _HERE + "txt_mod.1", None),
-    (_BLOCK + r"norm1[._]linear$", _HERE + "norm1.linear", None),
-    (_BLOCK + r"norm1_context[._]linear$", _HERE + "norm1_context.linear", None),
-    (_SINGLE + r"attn[._]to_qkv$", _HERE + "qkv_proj", None),
-    (_SINGLE + r"attn[._]to_([qkv])$", _HERE + "qkv_proj", 3),
-    (_SINGLE + r"attn[._]to_out$", _HERE + "out_proj", None),
-    (_SINGLE + r"proj_out$", _HERE + "proj_out", None),
-    (_SINGLE + r"proj_mlp$", _HERE + "mlp_fc1", None),
-    (_SINGLE + r"norm[._]linear$", _HERE + "norm.linear", None),
     (r"^img_in$", "img_in", None),
     (r"^txt_in$", "txt_in", None),
     (r"^proj_out$", "proj_out", None),

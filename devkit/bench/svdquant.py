@@ -15,8 +15,8 @@ from torch import nn
 from ...lora.compose import Composer
 from ...lora.loader import Lora, load_lora
 from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.models import qwen_image
-from ...lora.stack import LoraStack
+from ...lora.mapping.supported_models import qwen_image
+from ...lora.stack import LoraSet
 from ...wrappers.targets.appended_ranks import AppendedRanks, Wanted
 from ...wrappers.targets.rank_target import rank_targets
 from .command import Bench, Measured
@@ -154,7 +154,7 @@ def _result(
 def _ours(timings: Timings, ranks: Any, composer: Composer, one: Lora, two: Lora) -> None:
     for what, stack in _steps(one, two):
         timings.time(
-            what, lambda stack=stack: ranks.reconcile(Wanted(composer.compose(LoraStack(stack))))
+            what, lambda stack=stack: ranks.reconcile(Wanted(composer.compose(LoraSet(stack))))
         )
 
 

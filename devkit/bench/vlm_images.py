@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ...vlm.vision.compiled import CompiledGraphs
+from ...vlm.vision.compiled_encoder import CompiledGraphs
 from ...vlm.vision.disk_tier import DiskTier
-from ...vlm.vision.embed import Embedded, ModelIdentity, embed_images
 from ...vlm.vision.embedding_cache import EmbeddingCache
+from ...vlm.vision.image_embeddings import Embedded, ModelIdentity, embed_images
 from ...vlm.vision.pixels import PixelFormat
 from ...vlm.vision.quality import QUALITIES, budget_of
 from ...vlm.vision.vision_tower import VisionTower, find_vision_tower

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...vlm.local_model import LocalModel
-from ...vlm.vision.compiled import CompiledGraphs
-from ...vlm.vision.embed import ModelIdentity
+from ...vlm.vision.compiled_encoder import CompiledGraphs
+from ...vlm.vision.image_embeddings import ModelIdentity
 from ...vlm.vision.pixels import PixelFormat
 from ...vlm.vision.vision_tower import VisionTower, find_vision_tower
 

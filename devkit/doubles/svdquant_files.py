@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ...lora.mapping.models import qwen_image
+from ...lora.mapping.supported_models import qwen_image
 from .demo_models import LORAS, lora_state_dict, save
 from .svdquant_checkpoints import build, stock_weights
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ...lora.mapping.models import qwen_image, qwen_image_21, z_image
+from ...lora.mapping.supported_models import qwen_image, qwen_image_21, z_image
 
 ARCHITECTURES = (
     qwen_image(depth=2, hidden=32, head=8, text=24, latent=16),

@@ -12,7 +12,7 @@ from torch import Tensor
 from .delta import LowRank
 
 
-class Placed(NamedTuple):
+class PlacedFactors(NamedTuple):
     """A low-rank change of the rows ``start:stop`` of a fused weight."""
 
     delta: LowRank
@@ -20,7 +20,7 @@ class Placed(NamedTuple):
     stop: int
 
 
-def fuse(members: Sequence[Placed], out_features: int) -> LowRank:
+def fuse(members: Sequence[PlacedFactors], out_features: int) -> LowRank:
     """Return one low-rank change ``[out_features, in]`` from changes of row ranges.
 
     Each member keeps its own scale: equal scales stay the scale of the result, others are applied
@@ -38,7 +38,7 @@ def fuse(members: Sequence[Placed], out_features: int) -> LowRank:
         raise ValueError(f"members take different numbers of inputs: {sorted(inputs)}")
     if len(members) == 1 and (members[0].start, members[0].stop) == (0, out_features):
         return members[0].delta
-    groups: list[tuple[Tensor, list[Placed]]] = []
+    groups: list[tuple[Tensor, list[PlacedFactors]]] = []
     for member in members:
         for a, sharing in groups:
             if not _overlap(sharing, member) and _same(a, member.delta.A):
@@ -64,7 +64,7 @@ def fuse(members: Sequence[Placed], out_features: int) -> LowRank:
     return LowRank(a, b, 1.0 if common is None else common)
 
 
-def _overlap(sharing: list[Placed], member: Placed) -> bool:
+def _overlap(sharing: list[PlacedFactors], member: PlacedFactors) -> bool:
     return any(member.start < other.stop and other.start < member.stop for other in sharing)
 
 
@@ -95,16 +95,6 @@ def interleave_rows(rows: Tensor, groups: int = 6) -> Tensor:
         raise ValueError(f"{rows.shape[0]} rows are not {groups} equal groups")
     planar = rows.reshape(groups, rows.shape[0] // groups, *rows.shape[1:])
     return planar.transpose(0, 1).reshape(rows.shape)
-
-
-def pad_rank(delta: LowRank, multiple: int = 16) -> LowRank:
-    """Return the same change with its rank padded with zeros to a multiple of `multiple`."""
-    extra = -delta.rank % multiple
-    if extra == 0:
-        return delta
-    a = torch.nn.functional.pad(delta.A, (0, 0, 0, extra))
-    b = torch.nn.functional.pad(delta.B, (0, extra))
-    return LowRank(a, b, delta.scale)
 
 
 def recompress(

@@ -13,11 +13,11 @@ from ..errors import Unusable
 from ..files.header import FLOAT_DTYPES, INTEGER_DTYPES, TensorInfo
 from ..mapping.adapter_config import NONE, AdapterConfig
 from ..mapping.architecture import Target
-from ..mapping.methods import method_of, refusal_of
 from ..mapping.module_names import bare_stem
 from ..mapping.peft_oft import OftSettings
 from ..mapping.suffixes import SCALE_OF
 from ..mapping.tensor_names import Group, KeyMap
+from ..mapping.unsupported_methods import method_of, refusal_of
 from .families import (
     ALPHA,
     DORA,

@@ -17,9 +17,9 @@ from typing import Any
 
 from ..errors import Unusable
 from ..files.file_types import is_lora_file
-from .methods import OFT_WITHOUT_SETTINGS
 from .name_patterns import NamePatterns, PatternError
 from .peft_oft import OftSettings, read_settings
+from .unsupported_methods import OFT_WITHOUT_SETTINGS
 
 NAME = "adapter_config.json"
 _MAX_BYTES = 4 * 2**20

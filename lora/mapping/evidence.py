@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..files.header import TensorInfo
 from .adapter_config import AdapterConfig
 from .architecture import Architecture
-from .observed import observed_shape
+from .observed_shape import observed_shape
 from .other_models import (
     MAGE_FLOW_BLOCKS,
     MAGE_FLOW_MODULES,

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .architecture import Architecture, Target
-from .methods import method_of
 from .module_names import (
     Owners,
     bare_stem,
@@ -20,6 +19,7 @@ from .module_names import (
     without_wrappers,
 )
 from .suffixes import Suffix, public_role, split_suffix
+from .unsupported_methods import method_of
 
 MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"
 _NO_MODULE = "no supported model has this module"

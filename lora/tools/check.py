@@ -14,7 +14,7 @@ from ..examine import examine
 from ..files.file_types import PICKLES, is_lora_file
 from ..files.header import Header
 from ..files.open_file import LoraFile
-from ..mapping.models import standard
+from ..mapping.supported_models import standard
 from .errors import ToolError
 
 _BLOCK = 2**20

@@ -16,8 +16,8 @@ from ..factors.plan import Fault
 from ..files.header import TensorInfo
 from ..files.open_file import LoraFile
 from ..mapping.architecture import Architecture
-from ..mapping.models import standard
 from ..mapping.module_names import Owner, Owners, find, spellings
+from ..mapping.supported_models import standard
 from ..mapping.tensor_names import MAPPED, UNMATCHED, KeyEntry
 from ..report import Report
 from .errors import ToolError
@@ -28,7 +28,7 @@ _REMEDY = "Name a .safetensors file of Qwen-Image or Z-Image, or diffusers' tran
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRows:
     """Rows ``start:stop`` of a module's parameter, as a tensor of a file has them."""
 
     file: LoraFile
@@ -40,7 +40,7 @@ class Stored:
     """The tensor's row that is row `start` of the parameter."""
 
 
-class Checkpoint:
+class ModelCheckpoint:
     """An open checkpoint; use as a context manager.
 
     Attributes:
@@ -67,7 +67,7 @@ class Checkpoint:
                 raise ToolError(path, "holds no module of a supported model", _REMEDY)
             self.architecture = _most_fitting(owned)
             self.present: set[str] = set()
-            self.parameters: dict[tuple[str, str], list[Stored]] = {}
+            self.parameters: dict[tuple[str, str], list[StoredRows]] = {}
             for file, name, parameter, owner in owned:
                 if owner.architecture is self.architecture:
                     self._add(file, name, parameter, owner)
@@ -75,7 +75,7 @@ class Checkpoint:
             self._stack.close()
             raise
 
-    def __enter__(self) -> Checkpoint:
+    def __enter__(self) -> ModelCheckpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +98,7 @@ class Checkpoint:
             return
         for block in target.blocks:
             start, stop = self.architecture.rows(block.module, block.part)
-            stored = Stored(file, name, info, start, stop, block.start)
+            stored = StoredRows(file, name, info, start, stop, block.start)
             self.parameters.setdefault((block.module, parameter), []).append(stored)
 
     @property
@@ -137,7 +137,7 @@ def _shards(path: Path) -> list[Path]:
     raise ToolError(path, "no .safetensors file in this folder", _REMEDY)
 
 
-def against(report: Report, checkpoint: Checkpoint) -> Report:
+def against(report: Report, checkpoint: ModelCheckpoint) -> Report:
     """The report of a LoRA for one checkpoint: what that does not have is not matched."""
     model = checkpoint.architecture
     if report.architecture is None:
@@ -163,7 +163,7 @@ def against(report: Report, checkpoint: Checkpoint) -> Report:
     return replace(report, keys=keys, faults=faults, modules_matched=matched)
 
 
-def _missing(name: str, checkpoint: Checkpoint) -> str | None:
+def _missing(name: str, checkpoint: ModelCheckpoint) -> str | None:
     """Why a module or fusion cannot be applied to the checkpoint, or None."""
     model = checkpoint.architecture
     for block in model.layout(name):

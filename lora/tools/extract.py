@@ -13,22 +13,22 @@ from ..errors import Unusable
 from ..factors.delta import Dense
 from ..files.writer import TensorWriter
 from ..mapping.architecture import Architecture
-from .checkpoint import PLAIN, Checkpoint
-from .encode import Encoded, encode, factors
+from .checkpoint import PLAIN, ModelCheckpoint
+from .derived_file import MARK, Made, Step, summary
 from .errors import ToolError
-from .leading import reduce
-from .make import MARK, Made, Step, summary
-from .shrink import Limit
-from .styles import names, parts
-from .units import Piece, Unit, dense
+from .leading_singular_values import reduce
+from .lower_rank import Limit
+from .name_styles import names, parts
+from .unit_tensors import Encoded, encode, factors
+from .units import Unit, UnitPiece, dense
 
 _SUFFIXES = ("lora_down.weight", "lora_up.weight", "lora_A.weight", "lora_B.weight")
 _SUFFIXES += ("alpha", "diff", "diff_b")
 
 
 def extract(
-    tuned: Checkpoint,
-    base: Checkpoint,
+    tuned: ModelCheckpoint,
+    base: ModelCheckpoint,
     output: Path,
     *,
     limit: Limit,
@@ -79,7 +79,7 @@ def extract(
     return made
 
 
-def _check(tuned: Checkpoint, base: Checkpoint) -> None:
+def _check(tuned: ModelCheckpoint, base: ModelCheckpoint) -> None:
     """Raise unless both are whole, unquantized models of the same kind and size."""
     model = base.architecture
     if tuned.architecture is not model:
@@ -99,8 +99,8 @@ def _check(tuned: Checkpoint, base: Checkpoint) -> None:
 
 
 def _difference(
-    tuned: Checkpoint,
-    base: Checkpoint,
+    tuned: ModelCheckpoint,
+    base: ModelCheckpoint,
     module: str,
     part: str | None,
     linear_only: bool,
@@ -119,11 +119,11 @@ def _difference(
         after = _read(tuned, module, parameter, device)[start:stop]
         change = after.float() - _read(base, module, parameter, device)[start:stop].float()
         if bool(change.count_nonzero()):
-            pieces.append(Piece(Dense(change), 0, stop - start))
+            pieces.append(UnitPiece(Dense(change), 0, stop - start))
     return unit if unit.weight or unit.bias else None
 
 
-def _read(checkpoint: Checkpoint, module: str, parameter: str, device: str) -> Tensor:
+def _read(checkpoint: ModelCheckpoint, module: str, parameter: str, device: str) -> Tensor:
     """A parameter, put together if it is stored in several tensors."""
     known = checkpoint.architecture.modules[module]
     shape = known.shape if parameter == "weight" else known.shape[:1]

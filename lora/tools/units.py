@@ -11,15 +11,15 @@ from torch import Tensor
 from ..errors import Unusable
 from ..factors.delta import Delta, Dense, LowRank
 from ..factors.dora import Dora
-from ..factors.fusion import Placed, fuse
+from ..factors.fusion import PlacedFactors, fuse
 from ..factors.relative import Relative
 from ..loader import Entry, Lora
 from ..mapping.architecture import Architecture
-from .styles import parts
+from .name_styles import parts
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class UnitPiece:
     """A change of rows ``start:stop`` of a unit."""
 
     delta: Delta | Dora | Relative
@@ -34,8 +34,8 @@ class Unit:
     module: str
     part: str | None
     shape: tuple[int, ...]
-    weight: list[Piece] = field(default_factory=list)
-    bias: list[Piece] = field(default_factory=list)
+    weight: list[UnitPiece] = field(default_factory=list)
+    bias: list[UnitPiece] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ def _add(
             delta = delta.rows(start - entry.start, stop - entry.start)
         except ValueError as error:
             raise Unusable(f"{unit.name}: {error}") from None
-    piece = Piece(delta.scaled(strength), start - first, stop - first)
+    piece = UnitPiece(delta.scaled(strength), start - first, stop - first)
     (unit.bias if entry.parameter == "bias" else unit.weight).append(piece)
 
 
@@ -98,7 +98,7 @@ def whole(unit: Unit) -> Delta | Dora | Relative | None:
         return Dense(dense(unit, torch.float32))
     low = [delta.low_rank() for delta in deltas]
     placed = [
-        Placed(factors, piece.start, piece.stop)
+        PlacedFactors(factors, piece.start, piece.stop)
         for factors, piece in zip(low, pieces, strict=True)
         if factors is not None
     ]
@@ -127,7 +127,7 @@ def bias(unit: Unit) -> Tensor | None:
 
 
 def _sum(
-    pieces: list[Piece], deltas: Iterable[Delta], shape: tuple[int, ...], dtype: torch.dtype
+    pieces: list[UnitPiece], deltas: Iterable[Delta], shape: tuple[int, ...], dtype: torch.dtype
 ) -> Tensor:
     total: Tensor | None = None
     for piece, delta in zip(pieces, deltas, strict=True):

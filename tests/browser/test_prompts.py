@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import expect
 from support.editor import load, prompt_of, shoot
 from support.prompt_editor import OWL, SHIP, Manager
-from vivace.toolkit.prompt_library import Prompt
+from vivace.toolkit.prompt_library import SavedPrompt
 
 
 def test_a_prompt_is_found_and_chosen_by_mouse(manager: Manager, renderer: str) -> None:
@@ -84,7 +84,7 @@ def test_a_text_is_saved_and_another_is_replaced_only_if_asked(
     manager.page.keyboard.type("animal, red , animal")
     manager.press("Enter")
     expect(manager.page.get_by_role("dialog")).to_have_count(0)
-    fox = Prompt("a fox", "fog", ("animal", "red"))
+    fox = SavedPrompt("a fox", "fog", ("animal", "red"))
     assert manager.library.load("animals/fox") == fox
     expect(manager.name).to_have_text("animals/fox")
     manager.show(positive="a raft", prompt="ship")
@@ -99,27 +99,27 @@ def test_a_text_is_saved_and_another_is_replaced_only_if_asked(
     manager.press("Enter")
     manager.question.get_by_text("Replace", exact=True).click()
     expect(manager.page.get_by_role("dialog")).to_have_count(0)
-    assert manager.library.load("ship") == Prompt("a raft")
+    assert manager.library.load("ship") == SavedPrompt("a raft")
 
 
 def test_what_another_has_saved_meanwhile_is_shown_and_kept(manager: Manager) -> None:
     manager.show(positive="a raft")
     manager.element.get_by_text("Save").click()
     manager.page.keyboard.type("boat")
-    manager.library.save("boat", Prompt("their boat"))
+    manager.library.save("boat", SavedPrompt("their boat"))
     manager.press("Enter")
     expect(manager.question).to_contain_text("boat was changed elsewhere just now")
     expect(manager.question).to_contain_text("their boat")
-    manager.library.save("boat", Prompt("their newer boat"))
+    manager.library.save("boat", SavedPrompt("their newer boat"))
     manager.question.get_by_text("Replace", exact=True).click()
     expect(manager.question).to_contain_text("their newer boat")
-    assert manager.library.load("boat") == Prompt("their newer boat")
+    assert manager.library.load("boat") == SavedPrompt("their newer boat")
     manager.press("Escape")
     manager.library.delete("boat")
     manager.press("Enter")  # of the form, which has seen the newer one
     manager.question.get_by_text("Replace", exact=True).click()
     expect(manager.page.get_by_role("dialog")).to_have_count(0)
-    assert manager.library.load("boat") == Prompt("a raft")
+    assert manager.library.load("boat") == SavedPrompt("a raft")
 
 
 def test_a_saved_workflow_and_a_copied_node_keep_their_values(manager: Manager) -> None:

@@ -45,7 +45,7 @@ def test_prompts_are_renamed_moved_and_deleted(manager: Manager, renderer: str) 
     expect(manager.question).to_have_count(1)  # the other one has gone
     manager.press("Shift+Tab", "Enter")
     expect(manager.page.get_by_role("option")).to_have_count(0)
-    assert list(manager.library.list().prompts) == ["animals/cat", "animals/night/owl"]
+    assert list(manager.library.list().values) == ["animals/cat", "animals/night/owl"]
 
 
 def test_a_run_is_got_back_as_it_was(manager: Manager, renderer: str) -> None:
@@ -111,7 +111,7 @@ def test_files_are_exported_and_imported(manager: Manager, renderer: str, tmp_pa
     shoot(manager.page, f"prompts-{renderer}-import")
     manager.question.get_by_text("Keep both").click()
     manager.expect_toast("2 prompts saved.")
-    prompts = manager.library.list().prompts
+    prompts = manager.library.list().values
     assert prompts == {
         "animals/cat": SHIP,
         "animals/cat 2": CAT,
@@ -123,7 +123,7 @@ def test_files_are_exported_and_imported(manager: Manager, renderer: str, tmp_pa
         manager.command("Import").click()
     chooser.value.set_files(file)
     manager.expect_toast("prompts.json was not imported", "It is not JSON.")
-    assert manager.library.list().prompts == prompts
+    assert manager.library.list().values == prompts
 
 
 def test_errors_of_the_server_are_toasts(manager: Manager, prompts_folder: Path) -> None:

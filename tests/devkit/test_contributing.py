@@ -57,9 +57,9 @@ def test_the_node_is_known_by_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny() -> Any:
-    from vivace.lora.mapping import models
+    from vivace.lora.mapping import supported_models
 
-    return run("lora/mapping/models.py", vars(models))["tiny_dit"]()
+    return run("lora/mapping/supported_models.py", vars(supported_models))["tiny_dit"]()
 
 
 def test_the_format_is_read_as_the_others_are(

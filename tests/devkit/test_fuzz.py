@@ -16,7 +16,7 @@ from vivace.devkit.fuzz.lora_samples import ARCHITECTURES, samples
 from vivace.devkit.fuzz.session import Session, inputs
 from vivace.devkit.fuzz.targets import NAMES, find
 from vivace.devkit.fuzz.valued_files import valued_file
-from vivace.lora import rivals
+from vivace.lora import repeated_modules
 from vivace.lora.factors import adapters
 from vivace.lora.loader import load_lora
 from vivace.lora.mapping import tensor_names as mapping
@@ -98,7 +98,7 @@ def _stated_scale_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _repetition_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals, "require_same", lambda *_: None)
+    monkeypatch.setattr(repeated_modules, "require_same", lambda *_: None)
 
 
 def _forget_names() -> None:

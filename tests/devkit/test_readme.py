@@ -258,7 +258,7 @@ def test_sizes_are_those_of_the_networks() -> None:
     import comfy.ldm.qwen_image.model
     import comfy.ops
     import torch
-    from vivace.lora.mapping import models
+    from vivace.lora.mapping import supported_models
 
     given: dict[str, Any] = {
         "device": "meta", "dtype": torch.bfloat16, "operations": comfy.ops.disable_weight_init
@@ -273,8 +273,8 @@ def test_sizes_are_those_of_the_networks() -> None:
     )  # fmt: skip
     blocks = ("transformer_blocks.", "layers.", "noise_refiner.", "context_refiner.")
     for title, network, architecture, small in (
-        ("Qwen-Image", qwen, models.qwen_image(), "_mod."),
-        ("Z-Image", z, models.z_image(), "adaLN"),
+        ("Qwen-Image", qwen, supported_models.qwen_image(), "_mod."),
+        ("Z-Image", z, supported_models.z_image(), "adaLN"),
     ):
         layers = [
             (module.path, module.shape[0], module.shape[1])

@@ -110,7 +110,7 @@ def test_nodes_share_one_copy_which_is_given_back(client: ComfyClient, memory: A
     prompt["more_heard"] = node("PreviewAudio", audio=["more", 0])
     client.run(prompt)
     seen = memory()
-    assert seen["loaded"] == ["WholeModelPatcher"]
+    assert seen["loaded"] == ["PooledModelPatcher"]
     assert seen["alive"] == ["MusicgenForConditionalGeneration"]
     first = heard(client, client.run(graph(seed=10)))
     client.run(graph(seed=11, prompt="other"))  # so that ComfyUI does not keep the output

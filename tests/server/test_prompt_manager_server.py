@@ -17,7 +17,7 @@ from vivace.devkit.rig.server import ComfyServer
 from vivace.toolkit import prompt_library
 from vivace.toolkit.prompt_library import PromptLibrary, expand_prompt
 
-CAT = prompt_library.Prompt("a {red|grey|blue|black} {animal}", "{dog|cow}, blurry")
+CAT = prompt_library.SavedPrompt("a {red|grey|blue|black} {animal}", "{dog|cow}, blurry")
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def test_with_a_text_the_name_is_but_a_name(client: ComfyClient, library: Prompt
 def test_a_changed_prompt_runs_again_and_the_history_keeps_the_old_text(
     client: ComfyClient, library: PromptLibrary
 ) -> None:
-    library.save("cat", prompt_library.Prompt("first"))
+    library.save("cat", prompt_library.SavedPrompt("first"))
     first = client.queue(graph(prompt="cat"))
     assert client.wait(first)["shown 0"]["text"] == ["first"]
-    library.save("cat", prompt_library.Prompt("second"))
+    library.save("cat", prompt_library.SavedPrompt("second"))
     assert run(client, prompt="cat")[0] == "second"
     library.delete("cat")
     queued = client.get_json(f"/history/{first}")[first]["prompt"][2]
@@ -169,7 +169,7 @@ def test_each_user_has_a_library(shared: ComfyServer) -> None:
     ada, bob = (post("/users", {"username": name}) for name in ("ada", "bob"))
     for user in (ada, bob):
         root = shared.work / "user" / user / "vivace" / "prompts"
-        PromptLibrary(root).save("mine", prompt_library.Prompt(f"of {user}"))
+        PromptLibrary(root).save("mine", prompt_library.SavedPrompt(f"of {user}"))
     for user, other in ((ada, bob), (bob, ada)):
         # Whoever asks has no say in whose library it is.
         prompt = graph(prompt="mine", user=other, seed=1)

@@ -31,7 +31,7 @@ def test_nodes_share_one_copy_and_a_changed_setting_loads_another(
     prompt["memory"] = node("VivaceTestMemory", after=["more", 0])
     client.run(prompt)
     seen = memory()
-    assert seen["loaded"] == ["WholeModelPatcher"]
+    assert seen["loaded"] == ["PooledModelPatcher"]
     assert len(seen["alive"]) == 1
     client.run(graph(prompt="three", **local(compile_vision="off")))
     assert len(memory()["alive"]) == 1
@@ -69,15 +69,15 @@ def test_a_model_that_is_loaded_evicts_it_and_it_comes_back(
     client: ComfyClient, memory: Any
 ) -> None:
     text = run(client, graph(prompt="evict"))["text"]
-    assert memory()["loaded"] == ["WholeModelPatcher"]
+    assert memory()["loaded"] == ["PooledModelPatcher"]
     sampled = build(Run("evicting", []), MODEL_FILE, None, 3584, [])
     client.run(sampled)
     # Older versions let go of the sampled model when a prompt without it runs, as this look does.
-    assert "WholeModelPatcher" not in memory()["loaded"]
+    assert "PooledModelPatcher" not in memory()["loaded"]
     again = graph(prompt="evict")
     again["ask"]["inputs"]["seed"] = 1  # so that the node runs again
     assert run(client, again)["text"] == text
-    assert "WholeModelPatcher" in memory()["loaded"]
+    assert "PooledModelPatcher" in memory()["loaded"]
 
 
 @pytest.mark.parametrize("quantization", ["8-bit", "4-bit"])

@@ -35,11 +35,14 @@ def test_import_is_three_modules_of_ours_and_none_of_others(report: dict[str, An
 
 def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
     assert own(report["object_info"]) == {
+        "defaults",
         "hub",
         "hub.model_check",
         "hub.model_folders",
         "hub.musicgen_folders",
         "lora",
+        "lora.files",
+        "lora.files.file_types",
         "lora.rows",
         "nodes",
         "nodes.api_key",
@@ -49,6 +52,7 @@ def test_object_info_imports_schemas_only(report: dict[str, Any]) -> None:
         "nodes.image",
         "nodes.lora",
         "nodes.lora_files",
+        "nodes.model_choice",
         "nodes.preview_if",
         "nodes.preview_outputs",
         "nodes.prompt_manager",

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from vivace.byte_lru import ByteLru
 from vivace.lora.factors.delta import Delta
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import Lora, load_lora
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, z_image
+from vivace.lora.mapping.supported_models import qwen_image, z_image
 
 DATA = Path(__file__).parents[1] / "data" / "lora"
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.other_models import Shapes, attention, other_models, tensors
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraModelError
 from vivace.lora.examine import inspect
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import load_lora
 from vivace.lora.report import Report
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from support.lora_samples import DATA
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import standard
+from vivace.lora.mapping.supported_models import standard
 
 Shapes = Mapping[str, tuple[int, ...]]
 Labels = Mapping[str, str]

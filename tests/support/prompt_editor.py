@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
-from vivace.toolkit.prompt_library import Prompt, PromptLibrary
+from vivace.toolkit.prompt_library import PromptLibrary, SavedPrompt
 
-CAT = Prompt("a {red|grey} cat", "blurry", ("animal", "pet"), "the neighbour's")
-OWL = Prompt("an owl at night", "", ("animal",))
-SHIP = Prompt("a sailing ship in a gale", "calm sea")
+CAT = SavedPrompt("a {red|grey} cat", "blurry", ("animal", "pet"), "the neighbour's")
+OWL = SavedPrompt("an owl at night", "", ("animal",))
+SHIP = SavedPrompt("a sailing ship in a gale", "calm sea")
 SHOW = """values => {
     const node = LiteGraph.createNode("VivacePromptManager");
     node.pos = [60, 40];

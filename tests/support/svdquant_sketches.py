@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from vivace.devkit.doubles.svdquant_checkpoints import Built, build, stock_weights
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, z_image
+from vivace.lora.mapping.supported_models import qwen_image, z_image
 from vivace.svdquant.checkpoint import Checkpoint, describe
 
 QWEN = qwen_image(depth=2, hidden=256, head=128, text=48, latent=64)

@@ -7,7 +7,7 @@ from typing import Any
 
 from support.both_formats import Part, Parts, as_prompt, as_workflow, prompt_of
 from vivace.migrate import Known, MigrationReport, migrate_workflow
-from vivace.migrate.targets import TARGETS
+from vivace.migrate.our_nodes import TARGETS
 
 KEY = "a-key-of-nobody"
 WRITER, STREAM = "LLMToolkitTextGenerator", "LLMToolkitTextGeneratorStream"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ...defaults import VLM
 from ..text.detokenizer import Detokenizer, StopText
 from ..text.thinking import CLOSE, OPEN, Piece, ThinkingBudget, TokenSplitter, prompt_opens_thinking
 from .sampling import Sampling
@@ -26,7 +27,7 @@ class GenerationSettings:
         ValueError: a bound that is too small, or an empty stop string.
     """
 
-    max_new_tokens: int = 512
+    max_new_tokens: int = VLM["max_tokens"]
     thinking_budget: int | None = None
     stop: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)

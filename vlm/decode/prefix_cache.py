@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 
+from ...byte_lru import ByteLru
 from ..text.chat_prompt import Prompt
 from ..vision.hashing import EmbeddingKey
 from .language_model import LanguageModel
@@ -63,15 +63,13 @@ class PrefixCache:
         limit: bytes to keep; 0 keeps nothing.
 
     Attributes:
-        entries: what is kept, the least recently used first.
+        kept: keys and values of tokens, by the model, the tokens and the images before them.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
-        self._limit = limit
         self._lock = threading.RLock()  # models are dropped at any time, also inside of it
-        self.entries: OrderedDict[_Key, _Prefix] = OrderedDict()
+        self.kept: ByteLru[_Prefix] = ByteLru(limit)
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
-        self._nbytes = 0
         self._statistics = PrefixStatistics()
 
     @property
@@ -79,9 +77,10 @@ class PrefixCache:
         with self._lock:
             return replace(
                 self._statistics,
-                entries=len(self.entries),
-                nbytes=self._nbytes,
-                limit=self._limit,
+                entries=len(self.kept),
+                nbytes=self.kept.nbytes,
+                limit=self.kept.limit,
+                evictions=self.kept.evictions,
             )
 
     def start(
@@ -96,14 +95,14 @@ class PrefixCache:
             return None
         own = _key(language, prompt, images, len(prompt.ids))
         with self._lock:
-            lengths = {key: _shared(key, own) for key in self.entries}
+            lengths = {key: _shared(key, own) for key, _ in self.kept.by_use()}
             key = max(lengths, key=lambda key: lengths[key], default=own)
             length = min(lengths.get(key, 0), len(prompt.ids) - 1)
-            if length < (min(prompt.media_end, WORTH_TOKENS) or WORTH_TOKENS):
+            worth = length >= (min(prompt.media_end, WORTH_TOKENS) or WORTH_TOKENS)
+            prefix = self.kept.get(key) if worth else None
+            if prefix is None:
                 self._count(misses=int(prompt.media_end > 0))
                 return None
-            prefix = self.entries[key]
-            self.entries.move_to_end(key)
             self._count(hits=1, tokens_saved=length)
         cache = language.new_cache()
         for index, (keys, values) in enumerate(prefix.layers):
@@ -134,7 +133,7 @@ class PrefixCache:
         key = _key(language, prompt, images, end)
         nbytes = _nbytes(cache, end)
         with self._lock:
-            if nbytes is None or nbytes > self._limit or self._holds(key):
+            if nbytes is None or nbytes > self.kept.limit or self._holds(key):
                 return
         layers = [
             (layer.keys[..., :end, :].clone(), layer.values[..., :end, :].clone())
@@ -143,23 +142,20 @@ class PrefixCache:
         with self._lock:
             if self._holds(key):
                 return
-            for known in [known for known in self.entries if whole and _begins(known, key)]:
-                self._nbytes -= self.entries.pop(known).nbytes
+            for known, _ in self.kept.by_use():
+                if whole and _begins(known, key):
+                    self.kept.pop(known)
             if key.model not in self._models:
                 forget = _forgetter(weakref.ref(self), key.model)
                 self._models[key.model] = weakref.ref(language.model, forget)
-            self.entries[key] = _Prefix(layers, nbytes)
-            self._nbytes += nbytes
-            self._evict()
+            self.kept.put(key, _Prefix(layers, nbytes))
 
     def _holds(self, key: _Key) -> bool:
-        return any(_begins(key, known) for known in self.entries)
+        return any(_begins(key, known) for known, _ in self.kept.by_use())
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
-        with self._lock:
-            self._limit = limit
-            self._evict()
+        self.kept.resize(limit)
 
     def clear(self, model: torch.nn.Module | None = None) -> None:
         """Forget the prefixes of a model, or all of them. The statistics go on."""
@@ -167,16 +163,11 @@ class PrefixCache:
 
     def _forget(self, model: int | None) -> None:
         with self._lock:
-            for key in [key for key in self.entries if model in (None, key.model)]:
-                self._nbytes -= self.entries.pop(key).nbytes
+            for key, _ in self.kept.by_use():
+                if model in (None, key.model):
+                    self.kept.pop(key)
             for known in [known for known in self._models if model in (None, known)]:
                 del self._models[known]
-
-    def _evict(self) -> None:
-        while self._nbytes > self._limit:
-            _, evicted = self.entries.popitem(last=False)
-            self._nbytes -= evicted.nbytes
-            self._count(evictions=1)
 
     def _count(self, **added: int) -> None:
         values = {name: getattr(self._statistics, name) + value for name, value in added.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ...defaults import VLM
 from .graph_compiler import COMPILE_MODES
 
 DTYPES = {
@@ -44,12 +45,12 @@ class LoadOptions:
         ValueError: an unknown choice.
     """
 
-    dtype: str = "bfloat16"
-    quantization: str = "none"
-    attention: str = "auto"
+    dtype: str = VLM["engine.dtype"]
+    quantization: str = VLM["engine.quantization"]
+    attention: str = VLM["engine.attention"]
     device: str = "cpu"
-    compile_vision: str = "auto"
-    compile_decode: str = "auto"
+    compile_vision: str = VLM["engine.compile_vision"]
+    compile_decode: str = VLM["engine.compile_decode"]
 
     def __post_init__(self) -> None:
         for name, choices in (

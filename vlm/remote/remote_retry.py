@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 
+from ...defaults import VLM
+
 
 @dataclass(frozen=True)
 class RemoteSettings:
@@ -23,7 +25,7 @@ class RemoteSettings:
     """
 
     connect_timeout: float = 10.0
-    read_timeout: float = 180.0
+    read_timeout: float = VLM["engine.timeout"]
     tries: int = 4
     first_delay: float = 0.5
     max_delay: float = 20.0

@@ -6,7 +6,7 @@ write the opening tag into the prompt, so that the output has only the closing o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 OPEN = "<think>"
@@ -47,16 +47,6 @@ class TokenSplitter:
             return "tag"
         (self.thinking if self.inside else self.answer).append(token)
         return "thinking" if self.inside else "answer"
-
-
-def split_tokens(
-    tokens: Iterable[int], open_id: int, close_id: int, opened: bool = False
-) -> tuple[list[int], list[int]]:
-    """Split a whole output into the ids of thinking and of the answer."""
-    splitter = TokenSplitter(open_id, close_id, opened)
-    for token in tokens:
-        splitter.push(token)
-    return splitter.thinking, splitter.answer
 
 
 class ThinkingBudget:
@@ -217,14 +207,6 @@ class TextSplitter:
         else:
             self.answer += text
             pieces.append(Piece("answer", text))
-
-
-def split_text(text: str, opened: bool = False) -> tuple[str, str]:
-    """Split a whole text into thinking and answer."""
-    splitter = TextSplitter(opened)
-    splitter.push(text)
-    splitter.finish()
-    return splitter.thinking, splitter.answer
 
 
 def _tail(text: str, tag: str) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 LOOK_AGAIN = 10.0
 
 
-class Stored(NamedTuple):
+class StoredFile(NamedTuple):
     """A file: time of last use in ns, bytes, path."""
 
     used: int
@@ -33,12 +33,14 @@ class DiskRoom:
         remove: removes a file, if it is there.
     """
 
-    def __init__(self, look: Callable[[], list[Stored]], remove: Callable[[Path], None]) -> None:
+    def __init__(
+        self, look: Callable[[], list[StoredFile]], remove: Callable[[Path], None]
+    ) -> None:
         self._look = look
         self._remove = remove
         self._lock = threading.Lock()
         self._looked = -LOOK_AGAIN
-        self._newest_first: list[Stored] = []
+        self._newest_first: list[StoredFile] = []
         self._total = 0
 
     def make(self, nbytes: int, limit: int, path: Path) -> None:

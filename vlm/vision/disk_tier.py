@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from .disk_room import DiskRoom, Stored
+from .disk_room import DiskRoom, StoredFile
 from .embedding_cache import ImageEmbedding
 from .hashing import EmbeddingKey
 
@@ -101,7 +101,7 @@ class DiskTier:
             self._remove(entry.path)
         self._room.forget()
 
-    def _known(self) -> list[Stored]:
+    def _known(self) -> list[StoredFile]:
         """All entries; none where the folder cannot be listed."""
         try:
             return _entries(self._files())
@@ -120,7 +120,7 @@ class DiskTier:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _look(self) -> list[Stored]:
+    def _look(self) -> list[StoredFile]:
         """All entries; what processes that died have left is removed on the way."""
         files = self._files()
         for path, status in files:
@@ -151,9 +151,9 @@ class DiskTier:
         logger.warning("%s", self.last_error)
 
 
-def _entries(files: list[tuple[Path, os.stat_result]]) -> list[Stored]:
+def _entries(files: list[tuple[Path, os.stat_result]]) -> list[StoredFile]:
     return [
-        Stored(status.st_mtime_ns, status.st_size, path)
+        StoredFile(status.st_mtime_ns, status.st_size, path)
         for path, status in files
         if _ENTRY.fullmatch(path.name)
     ]

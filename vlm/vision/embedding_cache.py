@@ -6,15 +6,15 @@ The cache knows no models: it stays when they are unloaded, and serves them when
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
+from ...byte_lru import ByteLru
 from .hashing import EmbeddingKey
-from .transfer import empty_pinned, pinned
+from .pixel_transfer import empty_pinned, pinned
 
 DEFAULT_LIMIT = 2 * 2**30
 
@@ -90,86 +90,71 @@ class EmbeddingCache:
     Args:
         limit: bytes to keep in main memory.
         tier: where embeddings are also stored and looked for.
+
+    Attributes:
+        kept: what is in main memory.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, tier: Tier | None = None) -> None:
         self.tier = tier
-        self._limit = limit
+        self.kept: ByteLru[ImageEmbedding] = ByteLru(limit)
         self._lock = threading.Lock()
-        self._entries: OrderedDict[EmbeddingKey, ImageEmbedding] = OrderedDict()
         self._statistics = CacheStatistics()
-        self._nbytes = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.kept)
 
     @property
     def statistics(self) -> CacheStatistics:
         with self._lock:
             return replace(
                 self._statistics,
-                entries=len(self._entries),
-                nbytes=self._nbytes,
-                limit=self._limit,
+                entries=len(self.kept),
+                nbytes=self.kept.nbytes,
+                limit=self.kept.limit,
+                evictions=self.kept.evictions,
             )
 
     def get(self, key: EmbeddingKey) -> ImageEmbedding | None:
         """Return the embedding and mark it as used, or None."""
-        with self._lock:
-            embedding = self._entries.get(key)
-            if embedding is not None:
-                self._entries.move_to_end(key)
-                self._count(hits=1, saved_ms=embedding.encode_ms)
-                return embedding
+        embedding = self.kept.get(key)
+        if embedding is not None:
+            self._count(hits=1, saved_ms=embedding.encode_ms)
+            return embedding
         embedding = self.tier.get(key) if self.tier is not None else None
-        with self._lock:
-            if embedding is None:
-                self._count(misses=1)
-                return None
-            self._count(hits=1, disk_hits=1, saved_ms=embedding.encode_ms)
-            embedding = replace(embedding, packed=pinned(embedding.packed))
-            self._keep(key, embedding)
+        if embedding is None:
+            self._count(misses=1)
+            return None
+        self._count(hits=1, disk_hits=1, saved_ms=embedding.encode_ms)
+        embedding = replace(embedding, packed=pinned(embedding.packed))
+        self._keep(key, embedding)
         return embedding
 
     def put(self, key: EmbeddingKey, embedding: ImageEmbedding) -> None:
         """Keep an embedding whose tensor is in main memory."""
-        with self._lock:
-            self._keep(key, embedding)
+        self._keep(key, embedding)
         if self.tier is not None:
             self.tier.put(key, embedding)
 
     def _keep(self, key: EmbeddingKey, embedding: ImageEmbedding) -> None:
-        if embedding.nbytes > self._limit:
+        if not self.kept.put(key, embedding):
             self._count(too_large=1)
-            return
-        previous = self._entries.pop(key, None)
-        self._nbytes += embedding.nbytes - (previous.nbytes if previous is not None else 0)
-        self._entries[key] = embedding
-        self._evict()
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
-        with self._lock:
-            self._limit = limit
-            self._evict()
+        self.kept.resize(limit)
 
     def clear(self) -> None:
         """Forget every embedding, on disk too. The statistics go on."""
-        with self._lock:
-            self._entries.clear()
-            self._nbytes = 0
+        self.kept.clear()
         if self.tier is not None:
             self.tier.clear()
 
-    def _evict(self) -> None:
-        while self._nbytes > self._limit:
-            _, evicted = self._entries.popitem(last=False)
-            self._nbytes -= evicted.nbytes
-            self._count(evictions=1)
-
     def _count(self, **added: float) -> None:
-        values = {name: getattr(self._statistics, name) + value for name, value in added.items()}
-        self._statistics = replace(self._statistics, **values)
+        with self._lock:
+            old = self._statistics
+            values = {name: getattr(old, name) + value for name, value in added.items()}
+            self._statistics = replace(old, **values)
 
 
 def to_host(packed: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None]]:

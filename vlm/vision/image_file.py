@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .detail import choose_quality
+from .auto_quality import choose_quality
 from .hashing import image_hash
 from .pixels import check_image, to_rgb
 from .quality import grid_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
@@ -30,18 +29,6 @@ class PixelFormat:
     temporal_patch_size: int
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
-
-    @classmethod
-    def of_processor(cls, image_processor: Any) -> PixelFormat:
-        """Read the format from a Qwen2-VL image or video processor of transformers."""
-        mean, std = image_processor.image_mean, image_processor.image_std
-        return cls(
-            int(image_processor.patch_size),
-            int(image_processor.merge_size),
-            int(image_processor.temporal_patch_size),
-            (float(mean[0]), float(mean[1]), float(mean[2])),
-            (float(std[0]), float(std[1]), float(std[2])),
-        )
 
     @property
     def patch_values(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..loading.graph_compiler import COMPILE_MODES
-from .compiled import GRAPHS, CompiledGraphs, GraphKey
+from .compiled_encoder import GRAPHS, CompiledGraphs, GraphKey
 from .encoder_graph import TowerGeometry, encode_frames
 from .grid_tables import GridTables, grid_tables
 

@@ -1,5 +1,6 @@
 // The library beside a node: search, folders, tags; choose, rename, move, delete, import, export.
 
+import { makeCrumbs, parentOf, showCrumbs } from "../folders.js";
 import { make } from "../dom.js";
 import { countOf, wordsOf } from "../rows/picker_items.js";
 import { openPopover } from "../rows/popover.js";
@@ -69,7 +70,7 @@ class Browser {
       onInput: () => this.update(),
     });
     this.tags = make("div", { className: "vivace-prompts-tags", role: "group", ariaLabel: "Tags" });
-    this.crumbs = make("nav", { className: "vivace-picker-crumbs", ariaLabel: "Folder" });
+    this.crumbs = makeCrumbs();
     this.note = make("div", { className: "vivace-picker-note", role: "status" });
     this.text = make("div", { className: "vivace-prompts-text" });
     this.element = make("div", { className: "vivace-prompts", role: "dialog", ariaLabel: "Prompts" });
@@ -121,7 +122,7 @@ class Browser {
     const flat = this.chosenTags.size || wordsOf(query).length;
     const items = flat ? promptItems(this.found) : folderItems(this.found, this.folder);
     this.showTags(known);
-    this.showCrumbs();
+    showCrumbs(this.crumbs, this.folder, (folder) => this.enter(folder));
     const counted = `${this.found.length} of ${countOf(entries.length, "prompt")}`;
     const none = library.areKnown() ? "No prompts are saved yet." : "Fetching the prompts …";
     this.note.textContent = [...library.knownProblems(), entries.length ? counted : none].join("\n");
@@ -142,19 +143,6 @@ class Browser {
     });
     this.tags.replaceChildren(...buttons);
     if (inside) (buttons.find((button) => button.textContent === focused) ?? this.list.search).focus();
-  }
-
-  showCrumbs() {
-    const names = this.folder.split("/").slice(0, -1);
-    const paths = names.map((_, index) => `${names.slice(0, index + 1).join("/")}/`);
-    this.crumbs.replaceChildren(
-      ...["", ...paths].map((path, index) => {
-        const crumb = make("button", { type: "button", textContent: index ? names[index - 1] : "All" });
-        crumb.ariaCurrent = path === this.folder ? "true" : null;
-        crumb.addEventListener("click", () => this.enter(path));
-        return crumb;
-      }),
-    );
   }
 
   /** @param {Item | undefined} item */
@@ -189,7 +177,7 @@ class Browser {
   /** @param {KeyboardEvent} event */
   onKey(event) {
     const up = event.key === "Backspace" && this.list.search.value === "" && this.folder !== "";
-    if (up) this.enter(this.folder.replace(/[^/]*\/$/, ""));
+    if (up) this.enter(parentOf(this.folder));
     else if (event.key === "F2" && this.active) this.rename(this.active);
     else return;
     event.preventDefault();

@@ -1,5 +1,6 @@
 // What the prompt library lists for a folder, tags and a query: pure functions.
 
+import { foldersIn } from "../folders.js";
 import { wordsOf } from "../rows/picker_items.js";
 
 /**
@@ -71,21 +72,7 @@ export function findEntries(entries, folder, tags, query) {
  * @returns {Item[]}
  */
 export function folderItems(entries, folder) {
-  /** @type {Map<string, number>} */
-  const counts = new Map();
-  for (const { name, folder: home } of entries) {
-    if (home === folder) continue;
-    const inner = name.slice(0, name.indexOf("/", folder.length) + 1);
-    counts.set(inner, (counts.get(inner) ?? 0) + 1);
-  }
-  /** @type {Item[]} */
-  const folders = [...counts].map(([inner, count]) => ({
-    kind: "folder",
-    folder: inner,
-    text: inner.slice(folder.length, -1),
-    count,
-  }));
-  return [...folders, ...promptItems(entries.filter((entry) => entry.folder === folder))];
+  return [...foldersIn(entries, folder), ...promptItems(entries.filter((entry) => entry.folder === folder))];
 }
 
 /**

@@ -1,5 +1,6 @@
 // Chooses a LoRA file: search, folders, files used last, preview images, all by keyboard too.
 
+import { makeCrumbs, parentOf, showCrumbs } from "../folders.js";
 import { make } from "../dom.js";
 import { addRecent, ensureNames, knownEntries, namesProblem, onNames, recentNames } from "./names.js";
 import { itemElement } from "./picker_item.js";
@@ -43,7 +44,7 @@ class Picker {
       autocomplete: "off",
       spellcheck: false,
     });
-    this.crumbs = make("nav", { className: "vivace-picker-crumbs", ariaLabel: "Folder" });
+    this.crumbs = makeCrumbs();
     this.list = new VirtualList({
       label: "LoRAs",
       itemHeight: ITEM_HEIGHT,
@@ -94,26 +95,13 @@ class Picker {
     const shown = Math.min(entries.length + 2, MAX_SHOWN);
     this.list.element.style.height = `${shown * ITEM_HEIGHT}px`;
     this.list.show(this.items);
-    this.showCrumbs();
+    showCrumbs(this.crumbs, this.folder, (folder) => this.enter(folder));
     const files = this.items.filter((item) => item.kind === "file").length;
     const counted = words.length ? `${files} of ${entries.length}` : countOf(entries.length, "file");
     this.note.textContent = namesProblem() || (entries.length ? counted : "There are no LoRA files.");
     this.note.title = this.options.several ? "Shift+Enter or Shift+click adds one and stays open" : "";
     const chosen = words.length ? -1 : this.items.findIndex((item) => this.isChosen(item));
     this.activate(chosen >= 0 ? chosen : this.items.findIndex((item) => item.kind !== "heading"));
-  }
-
-  showCrumbs() {
-    const names = this.folder.split("/").slice(0, -1);
-    const paths = names.map((_, index) => `${names.slice(0, index + 1).join("/")}/`);
-    this.crumbs.replaceChildren(
-      ...["", ...paths].map((path, index) => {
-        const crumb = make("button", { type: "button", textContent: index ? names[index - 1] : "All" });
-        crumb.ariaCurrent = path === this.folder ? "true" : null;
-        crumb.addEventListener("click", () => this.enter(path));
-        return crumb;
-      }),
-    );
   }
 
   /** @param {string} folder */
@@ -168,7 +156,7 @@ class Picker {
     const up = event.key === "Backspace" && this.search.value === "" && this.folder !== "";
     if (steps) this.step(steps);
     else if (event.key === "Enter") this.choose(this.active, event.shiftKey);
-    else if (up) this.enter(this.folder.replace(/[^/]*\/$/, ""));
+    else if (up) this.enter(parentOf(this.folder));
     else if (event.key === "Tab") this.popover.close();
     else return;
     event.preventDefault();

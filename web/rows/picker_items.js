@@ -1,5 +1,7 @@
 // What the picker lists for a folder and a query: pure functions.
 
+import { foldersIn } from "../folders.js";
+
 /**
  * @typedef {object} Entry a LoRA file
  * @property {string} name
@@ -47,28 +49,13 @@ export function entriesOf(loras) {
  * @returns {Item[]}
  */
 export function folderItems(entries, folder, recent) {
-  /** @type {Map<string, number>} */
-  const counts = new Map();
-  /** @type {Item[]} */
-  const files = [];
-  for (const entry of entries) {
-    if (!entry.name.startsWith(folder)) continue;
-    if (entry.folder === folder) {
-      files.push({ kind: "file", entry });
-    } else {
-      const inner = entry.name.slice(0, entry.name.indexOf("/", folder.length) + 1);
-      counts.set(inner, (counts.get(inner) ?? 0) + 1);
-    }
-  }
-  /** @type {Item[]} */
-  const folders = [...counts].map(([inner, count]) => ({
-    kind: "folder",
-    folder: inner,
-    text: inner.slice(folder.length, -1),
-    count,
-  }));
   const used = folder === "" ? recentItems(entries, recent) : [];
-  const others = [...folders, ...files];
+  const files = entries.filter((entry) => entry.folder === folder);
+  /** @type {Item[]} */
+  const others = [
+    ...foldersIn(entries, folder),
+    ...files.map((entry) => ({ kind: /** @type {"file"} */ ("file"), entry })),
+  ];
   return used.length && others.length ? [...used, { kind: "heading", text: "All files" }, ...others] : others;
 }
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from ...lora.loader import Entry, Lora, load_lora
 from ...lora.mapping.architecture import Architecture
-from ...lora.stack import LoraStack
+from ...lora.stack import LoraSet
 from .applied_loras import AppliedLora, record_loras
-from .branch import KEY, BranchSet
+from .branch_set import KEY, BranchSet
 from .lora_report import report
 from .merge import add_merged
 from .placement import SHOWN, Placement
@@ -149,7 +149,7 @@ def _branches(
     previous = model.attachments.get(KEY)
     rows = list(previous.rows) if isinstance(previous, BranchSet) else []
     rows += [(_branched_part(p), p.strength) for p in placements if p.branched]
-    stack = LoraStack(rows)
+    stack = LoraSet(rows)
     if not stack.strengths:
         return None
     return BranchSet(tuple(rows), running.composer.compose(stack), running)

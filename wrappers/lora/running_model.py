@@ -12,7 +12,7 @@ from comfy.model_management import get_torch_device
 from ...lora.compose import EXPAND_RANK, Composer
 from ...lora.factors.branch import Branch
 from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.models import qwen_image, standard, z_image
+from ...lora.mapping.supported_models import qwen_image, standard, z_image
 from ..targets.appended_ranks import AppendedRanks
 from ..targets.kinds import kind_of
 from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of

@@ -17,7 +17,7 @@ from ...lora.files.open_file import stamp
 from ...svdquant.errors import CheckpointError
 from ...svdquant.reader import CheckpointFile
 from ...svdquant.save import SOURCE, converted_path, source_mark, write_converted
-from ...svdquant.stored import FORMATS
+from ...svdquant.state_dict_names import FORMATS
 from .svdquant_ops import NO_MERGE, cast_side_tensors, is_kitchen, operations
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from comfy import ops
 from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
 from ...svdquant.linears import AwqLinear, SvdqLinear
-from ...svdquant.stored import AWQ_FORMAT, SVDQ_FORMAT, from_state_dict, to_state_dict
+from ...svdquant.state_dict_names import from_state_dict, to_state_dict
 from .kitchen_weight import as_parameter
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SVDQ_LAYOUT = "TensorCoreSVDQuantW4A4Layout"
 AWQ_LAYOUT = "TensorCoreAWQW4A16Layout"
-LAYOUTS = {SVDQ_FORMAT: SVDQ_LAYOUT, AWQ_FORMAT: AWQ_LAYOUT}
 
 NO_MERGE = (
     "The weights of this model are 4-bit SVDQuant, into which nothing can be merged. For LoRAs use"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
-class Dense(WeightKind):
+class DenseLinear(WeightKind):
     """A weight that ComfyUI can merge a change into without another rounding than its own type."""
 
     rounds = False

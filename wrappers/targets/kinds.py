@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .dense import Dense
+from .dense import DenseLinear
 from .float8 import Float8
 from .kitchen_svdquant import KitchenSvdquant
 from .nunchaku_awq import NunchakuAwq
@@ -18,7 +18,7 @@ KINDS: list[WeightKind] = [
     NunchakuAwq(),
     KitchenSvdquant(),
     QuantizedTensor(),
-    Dense(),
+    DenseLinear(),
     Float8(),
     Opaque(),
 ]

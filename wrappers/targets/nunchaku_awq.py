@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ...lora.factors.branch import Branch
 from ...lora.factors.fusion import interleave_rows
-from ...svdquant.convert import MODULATION_CHUNKS, convert_awq, planar_modulation
+from ...svdquant.convert import MODULATION_CHUNKS, convert_awq, planar, planar_modulation
 from .branch_layer import BranchLayer
 from .rank_kind import Appended, RankKind, Scales
 
@@ -71,18 +71,14 @@ class _InterleavedLayer(BranchLayer):
     """The branch of a layer whose rows are ``[dim, 6]``, not ``[6, dim]``."""
 
     def bias(self, module: Any) -> Tensor | None:
-        return None if module.bias is None else _planar(module.bias.detach())
+        return None if module.bias is None else planar(module.bias.detach())
 
     def output(self, y: Tensor) -> Tensor:
-        return _planar(y)
+        return planar(y)
 
     def __call__(self, x: Tensor, y: Tensor, module: Any) -> Tensor:
-        changed = super().__call__(x, _planar(y), module)
+        changed = super().__call__(x, planar(y), module)
         return changed.unflatten(-1, (MODULATION_CHUNKS, -1)).mT.flatten(-2)
-
-
-def _planar(rows: Tensor) -> Tensor:
-    return rows.unflatten(-1, (-1, MODULATION_CHUNKS)).mT.flatten(-2)
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from comfy.utils import ProgressBar
 
+from ...defaults import DEFAULTS
 from ...vlm.question import AnswerSettings, Clip, Question
 from ...vlm.remote.openai_reply import Reply
 from ...vlm.remote.remote_errors import RemoteError
@@ -14,6 +15,7 @@ from ...vlm.vision.video import sample_frames
 from .live_text import LiveText
 from .vlm_session import LocalChoice, ServerChoice, open_session
 
+_RATES = tuple(DEFAULTS["VivaceQwenVL"][name] for name in ("fps", "sample_fps", "max_frames"))
 _TEMPORAL_PATCH = 2  # frames that become one, in all families
 
 
@@ -22,7 +24,7 @@ def question_of(
     system: str = "",
     batches: Sequence[torch.Tensor] = (),
     video: torch.Tensor | None = None,
-    rates: tuple[float, float, int] = (24.0, 2.0, 64),
+    rates: tuple[float, float, int] = _RATES,
 ) -> Question:
     """Return the question about ComfyUI's images, `[B, H, W, C]` each, and frames of a video.
 

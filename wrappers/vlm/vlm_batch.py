@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from comfy.utils import ProgressBar
 
+from ...defaults import DEFAULTS
 from ...vlm.caption_folder import ImageFolder, write_caption
 from ...vlm.question import Question
 from ...vlm.remote.openai_reply import Reply
@@ -52,7 +53,7 @@ class BatchPrompt:
 
     text: str
     system: str = ""
-    batch_size: int = 4
+    batch_size: int = DEFAULTS["VivaceQwenVLBatch"]["batch_size"]
     node_id: str | None = None
 
 

@@ -9,18 +9,18 @@ import torch
 from ...hub.model_check import check_model
 from ...vlm.loading.load_options import LoadOptions
 from ...vlm.local_model import LocalModel, load_model, model_key
-from ..whole_model import WholeModelPatcher, WholeModelPool
+from ..transformers_pool import PooledModelPatcher, TransformersPool
 
 # What is in memory beside the files' size while a quantized model is loaded is not known.
 _SHARE_OF_FILES = {"none": 1.0, "8-bit": 0.6, "4-bit": 0.4}
 
 
-class ModelPool(WholeModelPool[LocalModel]):
+class ModelPool(TransformersPool[LocalModel]):
     """Language models: one copy for each `ModelKey`."""
 
     def load(
         self, path: Path, options: LoadOptions, headroom: int
-    ) -> tuple[LocalModel, WholeModelPatcher[LocalModel]]:
+    ) -> tuple[LocalModel, PooledModelPatcher[LocalModel]]:
         """Return the model on its device, with room for what it computes.
 
         Args:

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from comfy import model_management
 
+from ...defaults import VLM
 from ...hub.model_folders import CONFIG, read_json
 from ...vlm.decode.prefix_cache import PrefixCache
 from ...vlm.engine_report import EngineReport
@@ -21,7 +22,7 @@ from ...vlm.loading.load_options import DTYPES, LoadOptions
 from ...vlm.local_engine import LocalEngine
 from ...vlm.question import AnswerSettings, Question, chat_request, local_request
 from ...vlm.remote.openai_reply import Reply, Usage
-from ...vlm.remote.remote import RemoteEngine
+from ...vlm.remote.remote_engine import RemoteEngine
 from ...vlm.remote.remote_errors import RemoteError
 from ...vlm.remote.remote_retry import RemoteSettings
 from ...vlm.remote.secret import Secret
@@ -58,8 +59,8 @@ class ServerChoice:
     address: str
     model: str
     key: Secret | None = None
-    timeout: float = 180.0
-    concurrency: int = 4
+    timeout: float = VLM["engine.timeout"]
+    concurrency: int = VLM["engine.concurrency"]
 
 
 class Session(Protocol):

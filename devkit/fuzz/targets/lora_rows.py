@@ -65,8 +65,8 @@ def _import(value: Any) -> None:
             return
         listing = presets.list()
         assert not listing.problems
-        assert len(listing.stacks) == len(saved) + 1
-        json.dumps([row.as_dict() for rows in listing.stacks.values() for row in rows])
+        assert len(listing.values) == len(saved) + 1
+        json.dumps([row.as_dict() for rows in listing.values.values() for row in rows])
 
 
 def seeds() -> Sequence[bytes]:

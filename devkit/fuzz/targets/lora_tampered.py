@@ -15,16 +15,16 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from ....byte_lru import ByteLru
 from ....lora.compose import Composer
 from ....lora.errors import LoraFileError, LoraFormatError, LoraModelError
 from ....lora.examine import inspect
 from ....lora.factors.branch import Branch
-from ....lora.files.cache import ByteLru
 from ....lora.loader import Lora, load_lora
 from ....lora.mapping.architecture import Architecture
 from ....lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED
 from ....lora.report import Report
-from ....lora.stack import LoraStack
+from ....lora.stack import LoraSet
 from .. import scratch
 from ..lora_changes import tamper
 from ..lora_found import (
@@ -143,7 +143,7 @@ def _composed(found: Found) -> None:
     def weight(name: str) -> Tensor:
         return weight_of(name, known.target(name).shape).float()
 
-    branches = Composer(known, weights=weight).compose(LoraStack([(lora, 1.0)]))
+    branches = Composer(known, weights=weight).compose(LoraSet([(lora, 1.0)]))
     assert branches.keys() == lora.deltas.keys()
     for (module, parameter), change in found.actual.items():
         base, branch = weight(module), branches[module]

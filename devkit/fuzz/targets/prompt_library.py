@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ....toolkit.json_files import JsonFileError
-from ....toolkit.prompt_bundle import Existing, export_prompts, import_prompts
+from ....toolkit.json_files import JsonFileError, read_object
+from ....toolkit.prompt_bundle import Existing, bundle_of, import_bundle
 from ....toolkit.prompt_library import (
-    Prompt,
     PromptConflictError,
     PromptLibrary,
     PromptLibraryError,
     Run,
+    SavedPrompt,
     expand_prompt,
 )
 from ....toolkit.prompt_template import TemplateError
@@ -31,7 +31,7 @@ _WORDS = (
     "vivace_prompts", "there", "There", "a", "A", "a/b", "A/b", "a.json/b", "con", "x" * 250, "..",
     "{red|green}", "{name}", "portraits/soft light",
 )  # fmt: skip
-_THERE = Prompt("a {red|green} cat", "rain", ("animal",), "mine")
+_THERE = SavedPrompt("a {red|green} cat", "rain", ("animal",), "mine")
 
 
 def target(data: bytes) -> None:
@@ -51,10 +51,10 @@ def _prompt(library: PromptLibrary, folder: Path, content: bytes) -> None:
     path = folder / "library" / "new.json"
     path.write_bytes(content)
     listing = library.list()
-    assert len(listing.prompts) + len(listing.problems) == 2
-    assert library.search("cat", ["animal"])
-    new = Prompt("another")
-    if "new" not in listing.prompts:
+    assert len(listing.values) + len(listing.problems) == 2
+    assert "there" in listing.values
+    new = SavedPrompt("another")
+    if "new" not in listing.values:
         for action in (lambda: library.load("new"), lambda: library.save("new", new)):
             with may_refuse(JsonFileError):
                 action()
@@ -97,7 +97,7 @@ def _exported(library: PromptLibrary, folder: Path, content: bytes) -> None:
     for existing in kinds:
         before = scratch.contents(folder)
         try:
-            done = import_prompts(library, path, existing)
+            done = import_bundle(library, read_object(path) or {}, path, existing)
         except (JsonFileError, PromptLibraryError):
             assert scratch.contents(folder) == before, "some prompts were saved"
             with may_refuse(JsonFileError, PromptConflictError):
@@ -105,8 +105,8 @@ def _exported(library: PromptLibrary, folder: Path, content: bytes) -> None:
             continue
         listing = library.list()
         assert not listing.problems
-        assert set(done.saved) <= listing.prompts.keys()
-    export_prompts(library, library.list().prompts, folder / "again.json")
+        assert set(done.saved) <= listing.values.keys()
+    json.dumps(bundle_of(library, library.list().values), allow_nan=False)
 
 
 _USES: dict[bytes, Callable[[PromptLibrary, Path, bytes], None]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from ....lora.rows import RowError
-from ....lora.text import parse_text, rows_to_text
+from ....lora.prompt_tags import parse_text
+from ....lora.rows import LoraRow, RowError
 from ....toolkit.prompt_template import TemplateError, expand, variable_names
 from ..mutations import bytes_of
 from ..refusals import may_refuse
@@ -25,8 +25,7 @@ def target(data: bytes) -> None:
         rows, rest = parse_text(text)
         assert len(rest) <= len(text)
         assert parse_text(rest) == ((), rest)
-        again, left = parse_text(rows_to_text(rows))
-        assert (again, left) == (rows, "")
+        assert parse_text(" ".join(map(_tag, rows))) == (rows, "")
     with may_refuse(TemplateError):
         names = variable_names(text)
         values = dict.fromkeys(names, "{x|y}")
@@ -34,6 +33,11 @@ def target(data: bytes) -> None:
         assert found == expand(text, values, 7)
         if not set(text) & set("{}|\\"):
             assert found == text
+
+
+def _tag(row: LoraRow) -> str:
+    numbers = [row.strength, *([] if row.strength_clip is None else [row.strength_clip])]
+    return f"<lora:{row.lora}:{':'.join(map(repr, numbers))}>"
 
 
 def seeds() -> Sequence[bytes]:

@@ -14,19 +14,17 @@ from typing import Any
 
 import torch
 
+from ....byte_lru import ByteLru
 from ....lora.compose import Composer
 from ....lora.errors import LoraError, LoraFileError, LoraFormatError, LoraModelError
 from ....lora.examine import inspect
-from ....lora.files.cache import ByteLru
 from ....lora.files.open_file import LoraFile
 from ....lora.info import lora_info
 from ....lora.loader import Lora, load_lora
 from ....lora.mapping.architecture import Architecture
-from ....lora.mapping.models import qwen_image, z_image
+from ....lora.mapping.supported_models import qwen_image, z_image
 from ....lora.report import Report, markdown
-from ....lora.stack import LoraStack
-from ....svdquant.checkpoint import read_header
-from ....svdquant.errors import CheckpointError
+from ....lora.stack import LoraSet
 from .. import scratch
 from ..mutations import bytes_of, value_of
 from ..refusals import may_refuse
@@ -65,7 +63,7 @@ def use(path: Path, architectures: tuple[Architecture, ...] = TINY) -> Lora | No
     assert [key.key for key in report.keys] == [key.key for key in lora.report.keys]
     assert 0 < lora.report.modules_matched <= lora.report.modules_total
     composer = Composer(lora.architecture, weights=lambda name: _weight(lora, name))
-    for name, branch in composer.compose(LoraStack([(lora, 0.5)])).items():
+    for name, branch in composer.compose(LoraSet([(lora, 0.5)])).items():
         assert branch.matrix(_weight(lora, name)).shape == branch.shape
     return lora
 
@@ -91,7 +89,7 @@ def _inspected(path: Path, architectures: tuple[Architecture, ...]) -> Report | 
 
 
 def agree(path: Path) -> None:
-    """Our two readers and the reference implementation find the same files valid."""
+    """Our reader and the reference implementation find the same files valid."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -99,15 +97,14 @@ def agree(path: Path) -> None:
             valid = True
     except SafetensorError:
         valid = False
-    problems = [_problem(path), _checkpoint_problem(path)]
-    assert (problems[0] is None) == (problems[1] is None), problems
+    problem = _problem(path)
     # Theirs takes the last of two tensors of a name, any text where it expects none, and dtypes
     # that no LoRA and no checkpoint of these models has.
     ours = ("twice", "surrogates", "unknown dtype")
-    stricter = problems[0] is not None and any(words in problems[0] for words in ours)
+    stricter = problem is not None and any(words in problem for words in ours)
     # And it reads, and may refuse, the values of fields that mean nothing, which we leave alone.
-    laxer = problems[0] is None and _has_unknown_fields(path)
-    assert valid == (problems[0] is None) or (stricter if valid else laxer), problems
+    laxer = problem is None and _has_unknown_fields(path)
+    assert valid == (problem is None) or (stricter if valid else laxer), problem
 
 
 def _has_unknown_fields(path: Path) -> bool:
@@ -121,14 +118,6 @@ def _problem(path: Path) -> str | None:
     try:
         LoraFile(path).close()
     except LoraError as error:
-        return error.problem
-    return None
-
-
-def _checkpoint_problem(path: Path) -> str | None:
-    try:
-        read_header(path)
-    except CheckpointError as error:
         return error.problem
     return None
 

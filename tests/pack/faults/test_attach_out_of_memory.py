@@ -32,14 +32,14 @@ BESIDE = ("dense", "fp8")  # whose layers stay as they are
 
 def attach(patched: Any) -> None:
     """What ComfyUI does before sampling: it loads the model, and calls what is to be called."""
-    from vivace.wrappers.lora.branch import install
+    from vivace.wrappers.lora.branch_set import install
 
     install(patched)
 
 
 def detach(patched: Any) -> None:
     """What it does afterwards, whatever has happened."""
-    from vivace.wrappers.lora.branch import remove
+    from vivace.wrappers.lora.branch_set import remove
 
     remove(patched)
 

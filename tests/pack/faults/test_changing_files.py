@@ -131,7 +131,7 @@ class Changing:
 
 
 def lora(folder: Path) -> Changing:
-    from vivace.lora.files.cache import ByteLru
+    from vivace.byte_lru import ByteLru
     from vivace.lora.loader import Lora, load_lora
     from vivace.wrappers.lora.running_model import architecture_of
 
@@ -199,25 +199,25 @@ def checkpoint(folder: Path) -> Changing:
 
 
 def prompt(folder: Path) -> Changing:
-    from vivace.toolkit.prompt_library import Prompt, PromptLibrary
+    from vivace.toolkit.prompt_library import PromptLibrary, SavedPrompt
 
     library = PromptLibrary(folder)
-    library.save("cat", Prompt("old text"))
+    library.save("cat", SavedPrompt("old text"))
     return Changing(
         folder, folder / "cat.json", b'{"positive": "new"}', lambda: library.load("cat")
     )
 
 
 def prompts(folder: Path) -> Changing:
-    from vivace.toolkit.prompt_library import Prompt, PromptLibrary
+    from vivace.toolkit.prompt_library import PromptLibrary, SavedPrompt
 
     library = PromptLibrary(folder)
-    library.save("cat", Prompt("old text"))
-    library.save("dog", Prompt("dog"))
+    library.save("cat", SavedPrompt("old text"))
+    library.save("dog", SavedPrompt("dog"))
 
     def read() -> str:
         listing = library.list()
-        return f"{listing.prompts} {[str(error) for error in listing.problems]}"
+        return f"{listing.values} {[str(error) for error in listing.problems]}"
 
     return Changing(
         folder, folder / "cat.json", b'{"positive": "new"}', read,

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from support.applying import QWEN_MODULES, apply, lora_file
 from vivace.devkit.doubles import tiny_models as tiny
-from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
+from vivace.toolkit.prompt_library import PromptLibrary, Run, SavedPrompt
 from vivace.vlm.vision.disk_tier import DiskTier
 from vivace.vlm.vision.embedding_cache import ImageEmbedding
 from vivace.vlm.vision.hashing import EmbeddingKey
@@ -76,7 +76,7 @@ def test_what_is_known_of_a_lora_is_of_the_file_that_is_there(jump: int, tmp_pat
 def test_a_converted_copy_is_used_for_its_own_source_only(jump: int, tmp_path: Path) -> None:
     from vivace.lora.files.open_file import stamp
     from vivace.svdquant.save import SOURCE, converted_path, source_mark, write_converted
-    from vivace.svdquant.stored import MARKER
+    from vivace.svdquant.state_dict_names import MARKER
     from vivace.wrappers.svdquant.svdquant_model import is_copy_of
 
     source = tmp_path / "model.safetensors"
@@ -133,16 +133,16 @@ def test_prompts_and_their_history_keep_their_order(
     jump: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = PromptLibrary(tmp_path)
-    library.save("cat", Prompt("old"))
+    library.save("cat", SavedPrompt("old"))
     revision = library.load("cat").revision
     library.record(Run("cat", "first", "", 1))
     jump_to(monkeypatch, jump)
     library.record(Run("cat", "second", "", 2))
-    library.save("cat", Prompt("new"), revision=revision)
+    library.save("cat", SavedPrompt("new"), revision=revision)
     move(tmp_path / "cat.json", -2 * jump)
     library.record(Run("cat", "third", "", 3))
     assert [run.positive for run in library.history()] == ["first", "second", "third"]
-    assert library.load("cat") == Prompt("new")
+    assert library.load("cat") == SavedPrompt("new")
 
 
 @JUMPS
@@ -155,15 +155,15 @@ def test_a_lock_waits_by_the_clock_that_does_not_jump(
     from filelock import FileLock
 
     library = PromptLibrary(tmp_path)
-    library.save("cat", Prompt("old"))
+    library.save("cat", SavedPrompt("old"))
     other = FileLock(tmp_path / ".lock", thread_local=False)
     other.acquire()
     jump_to(monkeypatch, jump)
     release = threading.Timer(0.3, other.release)
     release.start()
-    library.save("cat", Prompt("new"))
+    library.save("cat", SavedPrompt("new"))
     release.join()
-    assert library.load("cat") == Prompt("new")
+    assert library.load("cat") == SavedPrompt("new")
 
 
 @JUMPS

@@ -98,7 +98,7 @@ def test_a_full_disk_is_said_of_the_prompt_not_of_the_lock(tmp_path: Path) -> No
             raise
 
     def back(_: BaseException | None) -> None:
-        if "animals/cat" in prompts.list().prompts:
+        if "animals/cat" in prompts.list().values:
             prompts.rename("animals/cat", "cat")
 
     points = each_point(

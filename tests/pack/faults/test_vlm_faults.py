@@ -26,9 +26,9 @@ from vivace.vlm.local_engine import LocalEngine, LocalRequest
 from vivace.vlm.local_model import LocalModel
 from vivace.vlm.text.chat_prompt import ImagePart, Turn
 from vivace.vlm.vision.disk_tier import DiskTier
-from vivace.vlm.vision.embed import embed_images
 from vivace.vlm.vision.embedding_cache import EmbeddingCache, ImageEmbedding
 from vivace.vlm.vision.hashing import EmbeddingKey
+from vivace.vlm.vision.image_embeddings import embed_images
 
 FAULTS = {"memory": out_of_memory, "interrupt": interrupt}
 ERRORS = {"memory": torch.OutOfMemoryError, "interrupt": Interrupted}
@@ -67,20 +67,9 @@ def model(request: pytest.FixtureRequest) -> Iterator[LocalModel]:
     assert differences(made.model, before) == []
 
 
-Embeddings = dict[EmbeddingKey, ImageEmbedding]
-
-
-def in_memory(cache: EmbeddingCache, wanted: Embeddings) -> Embeddings:
-    """Those of `wanted` that the cache has without its disk."""
-    tier, cache.tier = cache.tier, None
-    found = {key: cache.get(key) for key in wanted}
-    cache.tier = tier
-    return {key: embedding for key, embedding in found.items() if embedding is not None}
-
-
-def consistent(cache: EmbeddingCache, wanted: Embeddings) -> None:
+def consistent(cache: EmbeddingCache, wanted: dict[EmbeddingKey, ImageEmbedding]) -> None:
     """What is kept is whole, and counted as what it takes."""
-    kept = in_memory(cache, wanted)
+    kept = dict(cache.kept.by_use())
     assert cache.statistics.nbytes == sum(embedding.nbytes for embedding in kept.values())
     assert cache.statistics.entries == len(kept)
     for key, embedding in kept.items():
@@ -114,8 +103,9 @@ def test_encoding_fails_whole(model: LocalModel, fault: str, tmp_path: Path) -> 
         assert isinstance(error, ERRORS[fault])
         assert differences(tower.module, base) == []
         consistent(cache, wanted)
-        names = {key.file_name for key in in_memory(cache, wanted)}
-        assert {path.name for path in tmp_path.iterdir()} == names
+        assert {path.name for path in tmp_path.iterdir()} == {
+            key.file_name for key, _ in cache.kept.by_use()
+        }
         kept = len(cache)
         again = encode()
         assert (again.report.hits, again.report.misses) == (kept, 3 - kept)
@@ -136,7 +126,7 @@ def test_encoding_fails_whole(model: LocalModel, fault: str, tmp_path: Path) -> 
 
 def whole(prefixes: PrefixCache) -> None:
     """What is kept of prompts has all layers, and is counted as what it takes."""
-    entries = prefixes.entries.items()
+    entries = prefixes.kept.by_use()
     assert prefixes.statistics.nbytes == sum(prefix.nbytes for _, prefix in entries)
     for key, prefix in entries:
         assert len(prefix.layers) == 4

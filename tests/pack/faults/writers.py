@@ -16,13 +16,13 @@ from vivace.cli.contact_sheet import write_sheet
 from vivace.cli.training.curve import write_curve
 from vivace.lora.rows import LoraRow
 from vivace.svdquant.save import write_converted
-from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import export_prompts, import_bundle
-from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
+from vivace.toolkit.json_files import JsonFileError, write_object
+from vivace.toolkit.prompt_bundle import bundle_of, import_bundle
+from vivace.toolkit.prompt_library import PromptLibrary, Run, SavedPrompt
 from vivace.toolkit.stack_presets import StackPresets
 from vivace.vlm.caption_folder import CaptionError, write_caption
 
-OLD, NEW = Prompt("old text", tags=("a",)), Prompt("new text", "negative")
+OLD, NEW = SavedPrompt("old text", tags=("a",)), SavedPrompt("new text", "negative")
 TENSORS = {"a": torch.arange(1000.0), "b": torch.ones(3, 3)}
 
 
@@ -175,7 +175,7 @@ def rename(folder: Path) -> Written:
     prompts = library(folder)
 
     def write() -> None:
-        if "cat" in prompts.list().prompts:
+        if "cat" in prompts.list().values:
             prompts.rename("cat", "animals/cat")
 
     return Written(folder, write, JsonFileError)
@@ -195,7 +195,9 @@ def bring(folder: Path) -> Written:
 def export(folder: Path) -> Written:
     prompts = library(folder / "library")
     return Written(
-        folder, lambda: export_prompts(prompts, ["cat"], folder / "out" / "cat.json"), JsonFileError
+        folder,
+        lambda: write_object(folder / "out" / "cat.json", bundle_of(prompts, ["cat"])),
+        JsonFileError,
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.lora_samples import DATA
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, qwen_image_21, standard, z_image
 from vivace.lora.mapping.module_names import find, spellings
+from vivace.lora.mapping.supported_models import qwen_image, qwen_image_21, standard, z_image
 
 STATES = json.loads((DATA / "lora_modules.json").read_text(encoding="utf-8"))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass
 
 import pytest
-from vivace.lora.files.cache import RAM_SHARE, SIZE_VARIABLE, ByteLru, default_limit, total_memory
+from vivace.byte_lru import ByteLru
+from vivace.devkit.rig.layout import ROOT
+from vivace.lora.files.cache import RAM_SHARE, SIZE_VARIABLE, default_limit, total_memory
+
+WORDS = re.compile(r"popitem\(last=False\)|nbytes")
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,7 @@ def test_many_threads_keep_the_bound() -> None:
     for thread in threads:
         thread.join()
     assert cache.nbytes <= 50
-    kept = [value for key in range(23) if (value := cache.get(str(key))) is not None]
-    assert len(cache) == len(kept)
-    assert cache.nbytes == sum(value.nbytes for value in kept)
+    assert cache.nbytes == sum(value.nbytes for _, value in cache.by_use())
     assert not cache.loading
 
 
@@ -99,7 +102,7 @@ def test_many_threads_keep_the_bound() -> None:
 def test_size_from_the_environment(text: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SIZE_VARIABLE, text)
     assert default_limit() == limit
-    assert ByteLru[Value]().limit == limit
+    assert ByteLru[Value](default_limit).limit == limit
     assert ByteLru[Value](7).limit == 7
 
 
@@ -124,5 +127,16 @@ def test_a_smaller_limit_evicts_at_once() -> None:
     assert [cache.get(key) is not None for key in "abc"] == [False, True, True]
     cache.resize(0)
     assert (len(cache), cache.nbytes) == (0, 0)
-    cache.resize(None)
-    assert cache.limit > 0
+    cache.resize(default_limit)
+    assert cache.limit == default_limit()
+
+
+def test_there_is_no_second_cache_bounded_in_bytes() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        if path.relative_to(ROOT).parts[0] not in {".dev", "tests"}
+        if {"popitem(last=False)", "nbytes"} <= set(WORDS.findall(path.read_text(encoding="utf-8")))
+    }
+    # These are bounded in number.
+    assert found == {"byte_lru.py", "lora/examine.py", "vlm/decode/decode_graphs.py"}

@@ -22,7 +22,7 @@ from support.lora_samples import (
 from vivace.lora.compose import Composer
 from vivace.lora.factors.dora import Dora, Norm
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.stack import LoraStack
+from vivace.lora.stack import LoraSet
 
 # ComfyUI maps these spellings; a tuple adds (axis, start, length) of the slice.
 PLACES = {
@@ -72,7 +72,7 @@ def ours(
     path: Path, architecture: Architecture, module: str, strength: float, weight: torch.Tensor
 ) -> torch.Tensor:
     composer = Composer(architecture, weights=lambda _: weight)
-    branch = composer.compose(LoraStack([(load(path), strength)]))[module]
+    branch = composer.compose(LoraSet([(load(path), strength)]))[module]
     return weight + branch.matrix(weight)
 
 
@@ -158,5 +158,5 @@ def test_stack_of_several(comfy_lora: ModuleType, tmp_path: Path) -> None:
         tensors = named(stem, lora(32, 32, torch.float32, rank=2 + i, alpha=1.0 + i))
         theirs = merged(comfy_lora, tensors, stem, module, None, theirs, strength)
         rows.append((load(write(tmp_path / f"{i}.safetensors", tensors)), strength))
-    branch = Composer(architecture).compose(LoraStack(rows))[module]
+    branch = Composer(architecture).compose(LoraSet(rows))[module]
     assert close(weight + branch.matrix(), theirs)

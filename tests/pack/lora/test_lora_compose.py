@@ -26,8 +26,8 @@ from vivace.lora.compose import Composer
 from vivace.lora.factors.branch import Branch
 from vivace.lora.factors.fusion import interleave_rows
 from vivace.lora.loader import Lora
-from vivace.lora.mapping.models import qwen_image
-from vivace.lora.stack import LoraStack
+from vivace.lora.mapping.supported_models import qwen_image
+from vivace.lora.stack import LoraSet
 
 Q, K, OUT = (f"transformer_blocks.0.attn.{name}" for name in ("to_q", "to_k", "to_out.0"))
 Make = Callable[..., Lora]
@@ -92,10 +92,10 @@ def test_stack_equals_the_sum(
     for index, strength in rows:
         expected += many[index][1] * strength
         size += float(many[index][1].norm()) * abs(strength)
-    stack = LoraStack([(many[i][0], s) for i, s in rows])
+    stack = LoraSet([(many[i][0], s) for i, s in rows])
     branches = Composer(QWEN).compose(stack)
     shuffled = data.draw(st.permutations(rows))
-    again = Composer(QWEN).compose(LoraStack([(many[i][0], s) for i, s in shuffled]))
+    again = Composer(QWEN).compose(LoraSet([(many[i][0], s) for i, s in shuffled]))
     if not stack.strengths:
         assert branches == again == {}
         return
@@ -110,14 +110,14 @@ def test_stack_equals_the_sum(
 def test_order_and_history_do_not_matter(make: Make) -> None:
     loras = [make(to_q=sample(2 + i, 1.0, i), to_k=sample(3, None, 9 + i)) for i in range(3)]
     rows = list(zip(loras, (1.0, -0.5, 2.0), strict=True))
-    fresh = Composer(QWEN).compose(LoraStack(rows))
+    fresh = Composer(QWEN).compose(LoraSet(rows))
     for order in permutations(rows):
         composer = Composer(QWEN)
         for end in range(1, 4):
-            composer.compose(LoraStack(order[:end]))
-        composer.compose(LoraStack([]))
+            composer.compose(LoraSet(order[:end]))
+        composer.compose(LoraSet([]))
         assert composer.branches == {}
-        composer.compose(LoraStack(order[::-1]))
+        composer.compose(LoraSet(order[::-1]))
         for target, branch in composer.branches.items():
             assert torch.equal(branch.matrix(), fresh[target].matrix())
             assert torch.equal(factor(branch), factor(fresh[target]))
@@ -126,20 +126,20 @@ def test_order_and_history_do_not_matter(make: Make) -> None:
 def test_reordering_does_nothing(make: Make) -> None:
     rows = [(make(to_q=sample(seed=i)), 1.0 + i) for i in range(3)]
     composer = Composer(QWEN)
-    before = composer.compose(LoraStack(rows))
+    before = composer.compose(LoraSet(rows))
     assert (composer.recomposed, composer.rescaled) == (1, 0)
-    after = composer.compose(LoraStack(rows[::-1]))
+    after = composer.compose(LoraSet(rows[::-1]))
     assert (composer.recomposed, composer.rescaled) == (1, 0)
     assert after[Q] is before[Q]
-    assert LoraStack(rows) == LoraStack(rows[::-1])
+    assert LoraSet(rows) == LoraSet(rows[::-1])
 
 
 def test_strength_change_only_rescales_its_own_modules(make: Make) -> None:
     one, two = make(to_q=sample(seed=1)), make(to_q=sample(seed=2), to_k=sample(seed=3))
     composer = Composer(QWEN)
-    before = composer.compose(LoraStack([(one, 1.0), (two, 1.0)]))
+    before = composer.compose(LoraSet([(one, 1.0), (two, 1.0)]))
     assert composer.recomposed == 2
-    after = composer.compose(LoraStack([(one, 0.25), (two, 1.0)]))
+    after = composer.compose(LoraSet([(one, 0.25), (two, 1.0)]))
     assert (composer.recomposed, composer.rescaled) == (2, 1)
     assert after[K] is before[K]
     assert after[Q].A is before[Q].A
@@ -154,11 +154,11 @@ def test_adding_and_removing_touch_only_their_modules(make: Make) -> None:
     one, two = make(to_q=sample(seed=1)), make(to_k=sample(seed=2))
     both = make(to_q=sample(seed=4), **{"to_out.0": sample(seed=5)})
     composer = Composer(QWEN)
-    first = composer.compose(LoraStack([(one, 1.0), (two, 1.0)]))
-    second = composer.compose(LoraStack([(one, 1.0), (two, 1.0), (both, 1.0)]))
+    first = composer.compose(LoraSet([(one, 1.0), (two, 1.0)]))
+    second = composer.compose(LoraSet([(one, 1.0), (two, 1.0), (both, 1.0)]))
     assert composer.recomposed == 2 + 2
     assert second[K] is first[K]
-    third = composer.compose(LoraStack([(one, 1.0), (two, 1.0)]))
+    third = composer.compose(LoraSet([(one, 1.0), (two, 1.0)]))
     assert composer.recomposed == 4 + 2
     assert third[K] is first[K]
     assert OUT not in third
@@ -170,48 +170,46 @@ def test_adding_and_removing_touch_only_their_modules(make: Make) -> None:
 
 def test_zero_strength_is_absence(make: Make) -> None:
     one, two = make(to_q=sample(seed=1)), make(to_q=sample(seed=2))
-    with_zero = LoraStack([(one, 1.0), (two, 0.0)])
-    assert with_zero == LoraStack([(one, 1.0)])
-    assert LoraStack([(one, 0.5), (one, -0.5)]) == LoraStack()
+    with_zero = LoraSet([(one, 1.0), (two, 0.0)])
+    assert with_zero == LoraSet([(one, 1.0)])
+    assert LoraSet([(one, 0.5), (one, -0.5)]) == LoraSet()
     composer = Composer(QWEN)
-    composer.compose(LoraStack([(one, 1.0), (two, 1.0)]))
+    composer.compose(LoraSet([(one, 1.0), (two, 1.0)]))
     assert composer.compose(with_zero)[Q].rank == 4
-    assert composer.compose(LoraStack()) == {}
+    assert composer.compose(LoraSet()) == {}
 
 
 def test_same_lora_twice_adds_up(make: Make) -> None:
     one = make(to_q=sample(seed=1))
-    twice = LoraStack([(one, 0.5), (one, 0.25)])
-    assert twice == LoraStack([(one, 0.75)])
+    twice = LoraSet([(one, 0.5), (one, 0.25)])
+    assert twice == LoraSet([(one, 0.75)])
     branch = Composer(QWEN).compose(twice)[Q]
     assert branch.rank == 4
     assert close(branch.matrix(), sample(seed=1).change * 0.75)
 
 
-def test_identity_tells_structure_from_strength(make: Make) -> None:
+def test_identity_tells_files_and_strengths(make: Make) -> None:
     one, two = make(to_q=sample(seed=1)), make(to_q=sample(seed=2))
-    base = LoraStack([(one, 1.0)])
-    assert hash(base) == hash(LoraStack([(one, 1.0)]))
-    stronger, other = LoraStack([(one, 2.0)]), LoraStack([(two, 1.0)])
-    assert stronger.structure == base.structure
-    assert stronger.identity != base.identity
-    assert other.structure != base.structure
+    base = LoraSet([(one, 1.0)])
+    assert hash(base) == hash(LoraSet([(one, 1.0)]))
+    stronger, other = LoraSet([(one, 2.0)]), LoraSet([(two, 1.0)])
+    assert len({base.identity, stronger.identity, other.identity}) == 3
     assert base != "something else"
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf")])
 def test_strength_must_be_finite(strength: float, make: Make) -> None:
     with pytest.raises(ValueError, match="not a finite number"):
-        LoraStack([(make(to_q=sample()), strength)])
+        LoraSet([(make(to_q=sample()), strength)])
 
 
 def test_loras_of_different_models_do_not_mix(make: Make, tmp_path: Path) -> None:
     tensors = named("layers.0.attention.out", lora(32, 32, torch.float32))
     other = load(write(tmp_path / "z.safetensors", tensors))
     with pytest.raises(ValueError, match="different models"):
-        LoraStack([(make(to_q=sample()), 1.0), (other, 1.0)])
+        LoraSet([(make(to_q=sample()), 1.0), (other, 1.0)])
     with pytest.raises(ValueError, match="is for Z-Image, not Qwen-Image"):
-        Composer(QWEN).compose(LoraStack([(other, 1.0)]))
+        Composer(QWEN).compose(LoraSet([(other, 1.0)]))
 
 
 def test_failure_leaves_the_composer_as_it_was(make: Make) -> None:
@@ -219,18 +217,18 @@ def test_failure_leaves_the_composer_as_it_was(make: Make) -> None:
     dora = sample(seed=2)
     needy = make(to_k=Sample({**dora.tensors, "magnitude": torch.ones(32)}, dora.change))
     composer = Composer(QWEN)
-    before = composer.compose(LoraStack([(one, 1.0)]))
+    before = composer.compose(LoraSet([(one, 1.0)]))
     with pytest.raises(ValueError, match="base weights"):
-        composer.compose(LoraStack([(one, 0.5), (needy, 1.0)]))
+        composer.compose(LoraSet([(one, 0.5), (needy, 1.0)]))
     assert composer.branches is before
-    assert composer.compose(LoraStack([(one, 1.0)]))[Q] is before[Q]
+    assert composer.compose(LoraSet([(one, 1.0)]))[Q] is before[Q]
 
 
 def test_smaller_models_take_what_they_have(make: Make, tmp_path: Path) -> None:
     tensors = named(Q, sample(seed=1)) | named(Q.replace("0", "1", 1), sample(seed=2))
     both = load(write(tmp_path / "a.safetensors", tensors))
     shallow = qwen_image(depth=1, hidden=32, head=8, text=24, latent=16)
-    stack = LoraStack([(both, 1.0)])
+    stack = LoraSet([(both, 1.0)])
     composer = Composer(shallow)
     assert set(composer.compose(stack)) == {Q}
     assert composer.missing(stack) == {"a.safetensors": [Q.replace("0", "1", 1)]}
@@ -241,7 +239,7 @@ def test_fused_target_takes_its_members(make: Make) -> None:
     q, v = sample(2, 1.0, 1), sample(5, 4.0, 2)
     one = make(to_q=q, to_v=v)
     fused = "transformer_blocks.0.attn.to_qkv"
-    branches = Composer(QWEN, [fused]).compose(LoraStack([(one, -2.0)]))
+    branches = Composer(QWEN, [fused]).compose(LoraSet([(one, -2.0)]))
     assert set(branches) == {fused}
     zero = torch.zeros(32, 32, dtype=torch.float64)
     assert close(branches[fused].matrix(), torch.cat([q.change, zero, v.change]) * -2.0)
@@ -252,7 +250,7 @@ def test_fused_target_places_terms_and_biases(make: Make) -> None:
     bias = random(32, seed=4)
     k = Sample({**full.tensors, "diff_b": bias}, full.change)
     fused = "transformer_blocks.0.attn.to_qkv"
-    branch = Composer(QWEN, [fused]).compose(LoraStack([(make(to_k=k), 0.5)]))[fused]
+    branch = Composer(QWEN, [fused]).compose(LoraSet([(make(to_k=k), 0.5)]))[fused]
     assert branch.rank == 0
     assert branch.bias is not None
     x = random(3, 32, seed=1)
@@ -266,10 +264,10 @@ def test_swiglu_fusion(tmp_path: Path) -> None:
     stem = "layers.1.feed_forward"
     tensors = named(f"{stem}.w1", w1) | named(f"{stem}.w3", w3)
     found = load(write(tmp_path / "a.safetensors", tensors))
-    branches = Composer(Z_IMAGE, [f"{stem}.w13"]).compose(LoraStack([(found, 1.0)]))
+    branches = Composer(Z_IMAGE, [f"{stem}.w13"]).compose(LoraSet([(found, 1.0)]))
     assert close(branches[f"{stem}.w13"].matrix(), torch.cat([w3.change, w1.change]))
     lone = load(write(tmp_path / "b.safetensors", named(f"{stem}.w1", w1)))
-    branches = Composer(Z_IMAGE, [f"{stem}.w13"]).compose(LoraStack([(lone, 1.0)]))
+    branches = Composer(Z_IMAGE, [f"{stem}.w13"]).compose(LoraSet([(lone, 1.0)]))
     assert close(branches[f"{stem}.w13"].matrix(), torch.cat([w3.change * 0, w1.change]))
 
 
@@ -277,7 +275,7 @@ def test_interleaved_modulation_equals_interleaved_output(tmp_path: Path) -> Non
     stem = "transformer_blocks.0.img_mod.1"
     one = lora(192, 32, torch.float32)
     found = load(write(tmp_path / "a.safetensors", named(stem, one)))
-    branch = Composer(QWEN).compose(LoraStack([(found, 1.0)]))[stem]
+    branch = Composer(QWEN).compose(LoraSet([(found, 1.0)]))[stem]
     assert branch.A is not None
     assert branch.B is not None
     assert branch.s is not None
@@ -291,7 +289,7 @@ def test_interleaved_modulation_equals_interleaved_output(tmp_path: Path) -> Non
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_composed_dtype_and_sizes(dtype: torch.dtype, make: Make) -> None:
     one, two = make(to_q=sample(2, 1.0, 1)), make(to_q=sample(3, 1.0, 2))
-    branch = Composer(QWEN, dtype=dtype).compose(LoraStack([(one, 1.0), (two, 0.5)]))[Q]
+    branch = Composer(QWEN, dtype=dtype).compose(LoraSet([(one, 1.0), (two, 0.5)]))[Q]
     assert branch.A is not None
     assert branch.B is not None
     assert branch.s is not None
@@ -306,8 +304,8 @@ def test_composed_dtype_and_sizes(dtype: torch.dtype, make: Make) -> None:
 def test_strength_change_after_a_removal(make: Make) -> None:
     one, two = make(to_q=sample(seed=1)), make(to_k=sample(seed=2))
     composer = Composer(QWEN)
-    composer.compose(LoraStack([(one, 1.0), (two, 1.0)]))
-    composer.compose(LoraStack([(one, 1.0)]))
-    branches = composer.compose(LoraStack([(one, 0.5)]))
+    composer.compose(LoraSet([(one, 1.0), (two, 1.0)]))
+    composer.compose(LoraSet([(one, 1.0)]))
+    branches = composer.compose(LoraSet([(one, 0.5)]))
     assert set(branches) == {Q}
     assert close(branches[Q].matrix(), sample(seed=1).change * 0.5)

@@ -23,7 +23,7 @@ from vivace.lora.compose import Composer
 from vivace.lora.factors.dora import Dora
 from vivace.lora.mapping.architecture import Target
 from vivace.lora.mapping.module_names import find, spellings
-from vivace.lora.stack import LoraStack
+from vivace.lora.stack import LoraSet
 
 
 def target_of(stem: str) -> Target:
@@ -79,7 +79,7 @@ def test_dora(family: str, name: str, place: str, dtype: str, tmp_path: Path) ->
     expected = torch.zeros(full.shape, dtype=torch.float64)
     expected[rows] = dora_reference(weight[rows], sample.change, m) * 0.6
     composer = Composer(architecture, weights=lambda _: weight)
-    branch = composer.compose(LoraStack([(found, 0.6)]))[target.module]
+    branch = composer.compose(LoraSet([(found, 0.6)]))[target.module]
     x = random(4, inp, seed=6)
     assert close(branch.matrix(weight), expected)
     applied = branch.apply(x, lambda v: v @ weight.T)
@@ -114,10 +114,10 @@ def test_dora_asks_for_the_weight_once(tmp_path: Path) -> None:
 
     composer = Composer(architecture, weights=weights)
     for strength in (1.0, 0.5, -2.0):
-        composer.compose(LoraStack([(found, strength)]))
+        composer.compose(LoraSet([(found, strength)]))
     assert asked == ["transformer_blocks.0.attn.to_q"]
     with pytest.raises(ValueError, match="base weights"):
-        Composer(architecture).compose(LoraStack([(found, 1.0)]))
+        Composer(architecture).compose(LoraSet([(found, 1.0)]))
     branch = composer.branches["transformer_blocks.0.attn.to_q"]
     with pytest.raises(ValueError, match="base weight"):
         branch.apply(torch.ones(1, 32))

@@ -33,7 +33,7 @@ from vivace.lora.factors.delta import Delta, LowRank
 from vivace.lora.loader import Lora
 from vivace.lora.mapping.architecture import Architecture, Target
 from vivace.lora.mapping.module_names import find, spellings
-from vivace.lora.stack import LoraStack
+from vivace.lora.stack import LoraSet
 
 QUICK = settings(
     max_examples=40,
@@ -121,7 +121,7 @@ def test_branch(family: str, place: str, expand: int, tmp_path: Path) -> None:
     found = load(write(tmp_path / "a.safetensors", named(stem, sample)))
     fusions = [target.module] if target.module in architecture.fusions else []
     composer = Composer(architecture, fusions, expand_rank=expand)
-    (branch,) = composer.compose(LoraStack([(found, 0.75)])).values()
+    (branch,) = composer.compose(LoraSet([(found, 0.75)])).values()
     rows = slice(0, out)
     if target.part is not None:
         rows = slice(*architecture.rows(target.module, target.part))
@@ -161,7 +161,7 @@ def test_bias_norm_and_token_changes(tmp_path: Path) -> None:
     assert close(total(found, q, (32,), "bias"), expected)
     assert close(total(found, mod, (192,), "bias"), diff_b)
     assert close(total(found, "transformer_blocks.0.attn.norm_q", (8,)), norm)
-    branches = Composer(QWEN).compose(LoraStack([(found, 2.0)]))
+    branches = Composer(QWEN).compose(LoraSet([(found, 2.0)]))
     x = random(3, 32, seed=5)
     assert close(branches[q].apply(x), x.double() @ sample.change.T * 2 + expected * 2)
     assert close(branches[mod].apply(x), (diff_b.double() * 2).expand(3, 192))
@@ -299,7 +299,7 @@ def test_partial_and_unequal_projections_fuse_exactly(
         return
     found = load(write(tmp_path / "a.safetensors", tensors))
     composer = Composer(architecture, [fused] if qwen else [])
-    branches = composer.compose(LoraStack([(found, strength)]))
+    branches = composer.compose(LoraSet([(found, strength)]))
     if strength == 0.0:
         assert branches == {}
         return

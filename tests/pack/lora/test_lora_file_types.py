@@ -19,8 +19,9 @@ def test_there_is_no_second_list() -> None:
     listed = re.compile(r"""["']\.(?:ckpt|sft|pth)["']""")
     sources = [
         path
-        for folder in ("cli", "http_api", "hub", "lora", "migrate", "nodes", "wrappers")
-        for path in (ROOT / folder).rglob("*.py")
+        for folder in ("cli", "http_api", "hub", "lora", "migrate", "nodes", "web", "wrappers")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".js")
     ]
     found = {
         path.relative_to(ROOT).as_posix()

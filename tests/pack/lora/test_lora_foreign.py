@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from support.lora_samples import write
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraError, LoraModelError
 from vivace.lora.examine import inspect
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import load_lora
 
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.lora_samples import QWEN, Z_IMAGE, close, random
 from vivace.lora.factors.delta import Hadamard, Kronecker, LowRank
-from vivace.lora.factors.fusion import Placed, fuse, interleave_rows, pad_rank, recompress
+from vivace.lora.factors.fusion import PlacedFactors, fuse, interleave_rows, recompress
 
 
 def member(rank: int, seed: int, scale: float = 1.0, out: int = 8, inp: int = 12) -> LowRank:
     return LowRank(random(rank, inp, seed=seed), random(out, rank, seed=seed + 50), scale)
 
 
-def dense(members: list[Placed], out: int) -> torch.Tensor:
+def dense(members: list[PlacedFactors], out: int) -> torch.Tensor:
     result = torch.zeros(out, 12, dtype=torch.float64)
     for delta, start, stop in members:
         result[start:stop] += (delta.B.double() @ delta.A.double()) * delta.scale
@@ -37,7 +37,8 @@ def dense(members: list[Placed], out: int) -> torch.Tensor:
 )
 def test_fuse_equals_dense_sum(layout: list[tuple[int, int, float, int]]) -> None:
     members = [
-        Placed(member(rank, seed, scale), 8 * row, 8 * row + 8) for row, rank, scale, seed in layout
+        PlacedFactors(member(rank, seed, scale), 8 * row, 8 * row + 8)
+        for row, rank, scale, seed in layout
     ]
     fused = fuse(members, 48)
     error = (fused.matrix(torch.float64) - dense(members, 48)).norm()
@@ -49,11 +50,11 @@ def test_fuse_equals_dense_sum(layout: list[tuple[int, int, float, int]]) -> Non
 def test_equal_inputs_are_shared() -> None:
     a = random(4, 12, seed=1)
     parts = [LowRank(a.clone(), random(8, 4, seed=i), 0.5) for i in range(3)]
-    fused = fuse([Placed(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)], 24)
+    fused = fuse([PlacedFactors(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)], 24)
     assert (fused.rank, fused.scale) == (4, 0.5)
     assert torch.equal(fused.B, torch.cat([p.B for p in parts]))
     uneven = [p.scaled(i + 1.0) for i, p in enumerate(parts)]
-    placed = [Placed(p, 8 * i, 8 * i + 8) for i, p in enumerate(uneven)]
+    placed = [PlacedFactors(p, 8 * i, 8 * i + 8) for i, p in enumerate(uneven)]
     fused = fuse(placed, 24)
     assert (fused.rank, fused.scale) == (4, 1.0)
     assert close(fused.matrix(), dense(placed, 24))
@@ -61,7 +62,7 @@ def test_equal_inputs_are_shared() -> None:
 
 def test_equal_scales_leave_stored_factors_unrounded() -> None:
     parts = [member(2, i, 0.3).to(dtype=torch.bfloat16) for i in range(2)]
-    fused = fuse([Placed(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)], 16)
+    fused = fuse([PlacedFactors(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)], 16)
     assert fused.B.dtype == torch.bfloat16
     assert torch.equal(fused.B[:8, :2], parts[0].B)
     assert fused.scale == 0.3
@@ -71,7 +72,7 @@ def test_alpha_must_be_applied_before_fusion() -> None:
     """Negative control: alpha over the fused rank gives a third of the change."""
     alpha, rank = 2.0, 4
     parts = [member(rank, i, alpha / rank) for i in range(3)]
-    placed = [Placed(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)]
+    placed = [PlacedFactors(p, 8 * i, 8 * i + 8) for i, p in enumerate(parts)]
     right = fuse(placed, 24)
     late = LowRank(right.A, right.B, alpha / right.rank)
     assert close(right.matrix(), dense(placed, 24))
@@ -85,7 +86,7 @@ def test_swiglu_halves_must_be_w3_then_w1() -> None:
     parts = {"w1": member(2, 1, out=48), "w3": member(2, 2, out=48)}
     names = [block.module.rpartition(".")[2] for block in layout]
     blocks = list(zip(layout, names, strict=True))
-    fused = fuse([Placed(parts[n], b.start, b.stop) for b, n in blocks], 96)
+    fused = fuse([PlacedFactors(parts[n], b.start, b.stop) for b, n in blocks], 96)
     expected = torch.cat([parts["w3"].matrix(), parts["w1"].matrix()])
     assert close(fused.matrix(), expected)
     swapped = torch.cat([parts["w1"].matrix(), parts["w3"].matrix()])
@@ -96,7 +97,7 @@ def test_fuse_refuses_nonsense() -> None:
     with pytest.raises(ValueError, match="nothing"):
         fuse([], 8)
     with pytest.raises(ValueError, match="inputs"):
-        fuse([Placed(member(2, 1), 0, 8), Placed(member(2, 1, inp=13), 8, 16)], 16)
+        fuse([PlacedFactors(member(2, 1), 0, 8), PlacedFactors(member(2, 1, inp=13), 8, 16)], 16)
 
 
 @pytest.mark.parametrize("columns", [(), (5,)])
@@ -112,19 +113,9 @@ def test_interleave_rows(columns: tuple[int, ...]) -> None:
         interleave_rows(random(13))
 
 
-@pytest.mark.parametrize(("rank", "padded"), [(1, 16), (15, 16), (16, 16), (17, 32)])
-def test_pad_rank(rank: int, padded: int) -> None:
-    delta = member(rank, 3, 0.7)
-    result = pad_rank(delta)
-    assert result.rank == padded
-    assert torch.equal(result.matrix(torch.float64), delta.matrix(torch.float64))
-    assert not result.A[rank:].any()
-    assert not result.B[:, rank:].any()
-
-
 def test_recompress_is_exact_at_the_true_rank() -> None:
     low = member(3, 1, 0.4)
-    wide = fuse([Placed(low, 0, 8), Placed(low.scaled(2.0), 0, 8)], 8)
+    wide = fuse([PlacedFactors(low, 0, 8), PlacedFactors(low.scaled(2.0), 0, 8)], 8)
     assert wide.rank == 6
     small, residual = recompress(wide)
     assert small.rank == 3

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.lora_samples import write
 from support.opened_paths import opened_paths
+from vivace.byte_lru import ByteLru
 from vivace.lora import examine
 from vivace.lora.errors import LoraFileError, LoraFormatError
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.files.sidecars import MAX_BYTES, find_preview, previews
 from vivace.lora.info import LoraInfo, lora_info, training_tags
 from vivace.lora.loader import load_lora

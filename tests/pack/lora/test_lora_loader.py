@@ -22,14 +22,14 @@ from support.lora_samples import (
     total,
     write,
 )
+from vivace.byte_lru import ByteLru
 from vivace.lora import examine, loader
 from vivace.lora.compose import Composer
 from vivace.lora.errors import LoraFileError
 from vivace.lora.examine import inspect
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.files.open_file import LoraFile
 from vivace.lora.loader import Lora, load_lora
-from vivace.lora.stack import LoraStack
+from vivace.lora.stack import LoraSet
 
 GOOD = "transformer_blocks.0.attn.to_k"
 OTHER = "transformer_blocks.0.attn.to_q"
@@ -233,7 +233,7 @@ def test_device(device: str, tmp_path: Path) -> None:
     tensors = named(GOOD, one) | named(OTHER, kron) | {f"{GOOD}.diff_b": random(32)}
     path = write(tmp_path / "a.safetensors", tensors)
     found = load_lora(path, device, TINY, ByteLru(2**20))
-    branches = Composer(QWEN).compose(LoraStack([(found, 0.5)]))
+    branches = Composer(QWEN).compose(LoraSet([(found, 0.5)]))
     for stem, change in ((GOOD, one.change), (OTHER, kron.change)):
         matrix = branches[stem].matrix()
         assert matrix.device.type == device

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.lora_samples import key_cases
 from vivace.lora.mapping import tensor_names as mapping
-from vivace.lora.mapping.models import standard
 from vivace.lora.mapping.suffixes import split_suffix
+from vivace.lora.mapping.supported_models import standard
 from vivace.lora.mapping.tensor_names import IGNORED, MAPPED, REFUSED, UNMATCHED, KeyEntry, map_keys
 
 STANDARD = standard()

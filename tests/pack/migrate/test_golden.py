@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from vivace.migrate import Known, migrate_workflow
+from vivace.migrate.our_nodes import TARGETS
 from vivace.migrate.table import RULES
-from vivace.migrate.targets import TARGETS
 
 FOLDER = Path(__file__).parents[2] / "data" / "golden"
 FILES = sorted(FOLDER.glob("*.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from support.svdquant_sketches import QWEN, described, sketch
 from torch import Tensor
 from vivace.devkit.doubles.nunchaku_double import GELU_SHIFT
 from vivace.devkit.doubles.svdquant_checkpoints import Built, build, stock_weights
+from vivace.lora.files.open_file import LoraFile
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, z_image
-from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe, read_checkpoint
+from vivace.lora.mapping.supported_models import qwen_image, z_image
+from vivace.svdquant.checkpoint import Checkpoint, PlacedLayer, describe
 from vivace.svdquant.convert import convert_awq, convert_svdq, planar_modulation
 from vivace.svdquant.errors import CheckpointError
 from vivace.svdquant.packing import unpack_nibbles
@@ -43,8 +45,8 @@ def test_published_checkpoints(
     assert checkpoint.quantization.rank == rank
     assert checkpoint.dtype == "BF16"
     qwen = architecture.name == "qwen_image"
-    assert len(checkpoint.of_kind("svdq")) == (480 if qwen else 136)
-    assert len(checkpoint.of_kind("awq")) == (120 if qwen else 0)
+    kinds = Counter(placed.layer.kind for placed in checkpoint.layers)
+    assert (kinds["svdq"], kinds["awq"]) == ((480, 120) if qwen else (136, 0))
     listed = [name for placed in checkpoint.layers for name in placed.layer.tensors.values()]
     assert sorted(listed) == sorted(header.tensors)
 
@@ -101,7 +103,7 @@ def test_z_image_layers_become_comfyuis() -> None:
 def test_refiners_that_are_not_quantized() -> None:
     checkpoint = described(sketch(skip_refiners=True))
     assert checkpoint.quantization.skip_refiners
-    names = {placed.layer.name for placed in checkpoint.of_kind("svdq")}
+    names = {placed.layer.name for placed in checkpoint.layers if placed.layer.kind == "svdq"}
     assert {name.split(".")[0] for name in names} == {"layers"}
     places = placements(checkpoint)
     attention, swiglu = "noise_refiner.0.attention", "noise_refiner.0.feed_forward"
@@ -132,7 +134,9 @@ def test_a_described_file_holds_the_whole_model(
     path = tmp_path / "model.safetensors"
     save_file(built.tensors, path, built.metadata)
     result: dict[str, Tensor] = {}
-    for placed in read_checkpoint(path).layers:
+    with LoraFile(path) as file:
+        checkpoint = describe(file.header, path)
+    for placed in checkpoint.layers:
         for role, value in dense_values(built, placed).items():
             assert len(value) == placed.layer.shape[0]
             for module, start, stop, first in placed.placements:
@@ -178,7 +182,7 @@ def test_a_separate_key_next_to_a_fused_layer() -> None:
 
 def test_describing_needs_no_torch() -> None:
     code = (
-        "import sys, vivace.svdquant as s; s.read_checkpoint; s.CheckpointError;"
+        "import sys; from vivace.svdquant.checkpoint import describe;"
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

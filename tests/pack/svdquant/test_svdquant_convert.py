@@ -33,12 +33,9 @@ from vivace.svdquant.convert import (
     convert_awq,
     convert_svdq,
     planar_modulation,
-    split_qkv,
-    split_rows,
-    split_w13,
 )
 from vivace.svdquant.packing import unpack_nibbles
-from vivace.svdquant.stored import from_state_dict
+from vivace.svdquant.state_dict_names import from_state_dict
 
 K = 256
 
@@ -146,7 +143,8 @@ def test_weights_are_the_dense_ones() -> None:
 def test_qkv_split() -> None:
     nunchaku = layer(3 * 128)
     x = normal(1, 7, K, seed=5)
-    parts = split_qkv(convert_svdq(nunchaku.state_dict()))
+    fused = convert_svdq(nunchaku.state_dict())
+    parts = [fused.rows(start, start + 128) for start in (0, 128, 256)]
     for part, reference in zip(parts, nunchaku(x).chunk(3, -1), strict=True):
         assert part.shape == (128, K)
         assert part.scale.is_contiguous()
@@ -160,17 +158,16 @@ def test_swiglu_split_has_w3_first() -> None:
     x = normal(1, 7, K, seed=5)
     value, gate = fused(x).chunk(2, -1)
     reference = functional.silu(gate) * value
-    first, third = split_w13(convert_svdq(fused.state_dict()))
+    converted = convert_svdq(fused.state_dict())
+    third, first = converted.rows(0, 256), converted.rows(256, 512)
     assert off(functional.silu(run(x, first)) * run(x, third), reference) < 1e-5
     assert off(run(x, first), x @ w1.t()) < 1.0
     # Negative control: the other order gives another picture.
     assert off(functional.silu(run(x, third)) * run(x, first), reference) > 1.0
 
 
-def test_split_rows_must_add_up() -> None:
+def test_rows_must_be_there() -> None:
     converted = convert_svdq(layer().state_dict())
-    with pytest.raises(ValueError, match=r"\[128, 128\] rows do not make up 384"):
-        split_rows(converted, [128, 128])
     with pytest.raises(ValueError, match="rows 300:400 among 384"):
         converted.rows(300, 400)
 

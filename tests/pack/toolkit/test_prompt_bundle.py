@@ -6,17 +6,25 @@ import json
 from pathlib import Path
 
 import pytest
-from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import Imported, export_prompts, import_prompts
+from vivace.toolkit.json_files import JsonFileError, read_object, write_object
+from vivace.toolkit.prompt_bundle import Existing, Imported, bundle_of, import_bundle
 from vivace.toolkit.prompt_library import (
-    Prompt,
     PromptConflictError,
     PromptLibrary,
     PromptLibraryError,
+    SavedPrompt,
 )
 
-CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
-DOG = Prompt("ein Hund, grün 🐕")
+CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = SavedPrompt("ein Hund, grün 🐕")
+
+
+def export_prompts(library: PromptLibrary, names: list[str], path: Path) -> None:
+    write_object(path, bundle_of(library, names))
+
+
+def import_prompts(library: PromptLibrary, path: Path, existing: Existing = "keep") -> Imported:
+    return import_bundle(library, read_object(path) or {}, path, existing)
 
 
 def test_export_and_import(library: PromptLibrary, tmp_path: Path) -> None:
@@ -43,13 +51,12 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
     library.save("cat 2", DOG)
     assert import_prompts(library, bundle, "rename") == Imported(("cat 3",), ())
     assert import_prompts(library, bundle, "replace") == Imported(("cat",), ())
-    assert library.list().prompts == {"cat": CAT, "cat 2": DOG, "cat 3": CAT}
+    assert library.list().values == {"cat": CAT, "cat 2": DOG, "cat 3": CAT}
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "no such file"),
         ("{", "damaged"),
         ("{}", "not a file of exported prompts"),
         ('{"vivace_prompts": []}', "not a file of exported prompts"),
@@ -62,14 +69,13 @@ def test_import_onto_others_of_the_same_name(library: PromptLibrary, tmp_path: P
     ],
 )
 def test_bad_bundles_are_refused_whole(
-    library: PromptLibrary, tmp_path: Path, content: str | None, problem: str
+    library: PromptLibrary, tmp_path: Path, content: str, problem: str
 ) -> None:
     bundle = tmp_path / "bundle.json"
-    if content is not None:
-        bundle.write_text(content)
+    bundle.write_text(content)
     with pytest.raises(JsonFileError, match=problem):
         import_prompts(library, bundle)
-    assert library.list().prompts == {}
+    assert library.list().values == {}
 
 
 def test_a_bundle_whose_names_differ_in_case_is_refused_whole(
@@ -80,4 +86,4 @@ def test_a_bundle_whose_names_differ_in_case_is_refused_whole(
     bundle.write_text(json.dumps({"vivace_prompts": {name: {"positive": ""} for name in names}}))
     with pytest.raises(PromptConflictError, match="'In' differs from 'in' only in case"):
         import_prompts(library, bundle)
-    assert library.list().prompts == {}
+    assert library.list().values == {}

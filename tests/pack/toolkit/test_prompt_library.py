@@ -13,15 +13,15 @@ import pytest
 from vivace.toolkit import json_files, prompt_history
 from vivace.toolkit.json_files import JsonFileError
 from vivace.toolkit.prompt_library import (
-    Prompt,
     PromptLibrary,
     PromptLibraryError,
     Run,
+    SavedPrompt,
     expand_prompt,
 )
 
-CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
-DOG = Prompt("ein Hund, grün 🐕")
+CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = SavedPrompt("ein Hund, grün 🐕")
 
 
 def test_prompts_are_readable_files(library: PromptLibrary, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_prompts_are_readable_files(library: PromptLibrary, tmp_path: Path) -> N
 
 
 def test_reading_makes_no_folder(library: PromptLibrary, tmp_path: Path) -> None:
-    assert library.list().prompts == {}
+    assert library.list().values == {}
     assert library.history() == []
     with pytest.raises(PromptLibraryError, match="there is no prompt 'cat'"):
         library.load("cat")
@@ -51,7 +51,7 @@ def test_a_file_written_by_hand_is_enough(library: PromptLibrary, tmp_path: Path
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "a.b.json").write_text('{"positive": "x", "new field": 1}')
     (tmp_path / "library" / "notes.txt").write_text("not a prompt")
-    assert library.list().prompts == {"a.b": Prompt("x")}
+    assert library.list().values == {"a.b": SavedPrompt("x")}
 
 
 def test_saving_again_replaces_or_refuses(library: PromptLibrary) -> None:
@@ -62,28 +62,13 @@ def test_saving_again_replaces_or_refuses(library: PromptLibrary) -> None:
     library.save("cat", DOG)
     assert library.load("cat") == DOG
     library.delete("cat")
-    assert library.list().prompts == {}
+    assert library.list().values == {}
     with pytest.raises(PromptLibraryError, match="there is no prompt"):
         library.delete("cat")
 
 
-def test_search(library: PromptLibrary) -> None:
-    library.save("animals/cat", CAT)
-    library.save("animals/hund", DOG)
-    library.save("animals2/bird", Prompt("a red bird", tags=("animal",)))
-    assert library.search() == ["animals/cat", "animals/hund", "animals2/bird"]
-    assert library.search("RED") == ["animals/cat", "animals2/bird"]
-    assert library.search("red blurry") == ["animals/cat"]
-    assert library.search("tests") == ["animals/cat"]
-    assert library.search("GRÜN") == ["animals/hund"]
-    assert library.search(tags=["ANIMAL"]) == ["animals/cat", "animals2/bird"]
-    assert library.search(tags=["animal", "test"]) == ["animals/cat"]
-    assert library.search(folder="animals/") == ["animals/cat", "animals/hund"]
-    assert library.search("purple") == []
-
-
 def test_both_texts_are_expanded() -> None:
-    prompt = Prompt("{a|b} {x}", "{a|b} no {x}")
+    prompt = SavedPrompt("{a|b} {x}", "{a|b} no {x}")
     positive, negative = expand_prompt(prompt, {"x": "1"}, seed=3)
     assert positive in ("a 1", "b 1")
     assert negative == positive.replace(" ", " no ")
@@ -114,7 +99,7 @@ def test_damaged_files_are_reported_and_kept(
             action()
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
     listing = library.list()
-    assert listing.prompts == {"fine": CAT}
+    assert listing.values == {"fine": CAT}
     assert [error.path for error in listing.problems] == [path]
     assert path.read_bytes() == content
     library.delete("broken")
@@ -144,13 +129,13 @@ def test_a_file_in_the_way(library: PromptLibrary, tmp_path: Path) -> None:
 
 def test_too_much_text_is_refused(library: PromptLibrary) -> None:
     with pytest.raises(JsonFileError, match="would be larger than 16 MiB"):
-        library.save("long", Prompt("x" * (16 * 2**20)))
-    assert library.list().prompts == {}
+        library.save("long", SavedPrompt("x" * (16 * 2**20)))
+    assert library.list().values == {}
 
 
 def test_half_characters_do_not_make_a_damaged_file(library: PromptLibrary) -> None:
-    library.save("odd", Prompt("a\ud800b"))
-    assert library.load("odd") == Prompt("a?b")
+    library.save("odd", SavedPrompt("a\ud800b"))
+    assert library.load("odd") == SavedPrompt("a?b")
 
 
 def test_history_is_bounded_and_in_order(library: PromptLibrary) -> None:
@@ -160,7 +145,7 @@ def test_history_is_bounded_and_in_order(library: PromptLibrary) -> None:
     assert [run.seed for run in runs] == list(range(5, prompt_history.HISTORY_LENGTH + 5))
     assert runs[-1].variables == {"x": "1"}
     assert runs[-1].when.endswith("+00:00")
-    assert library.list().prompts == {}
+    assert library.list().values == {}
 
 
 def test_history_is_bounded_in_size(
@@ -191,11 +176,11 @@ def test_a_damaged_history_is_reported_and_kept(
 
 WRITER = """
 import string, sys
-from vivace.toolkit.prompt_library import Prompt, PromptLibrary, Run
+from vivace.toolkit.prompt_library import SavedPrompt, PromptLibrary, Run
 library, process = PromptLibrary(sys.argv[1]), int(sys.argv[2])
 for number in range(25):
-    library.save("shared", Prompt(string.ascii_letters * 200, f"{process}/{number}"))
-    library.save(f"own/{process}-{number}", Prompt("x"))
+    library.save("shared", SavedPrompt(string.ascii_letters * 200, f"{process}/{number}"))
+    library.save(f"own/{process}-{number}", SavedPrompt("x"))
     library.record(Run("shared", "x", "", process * 25 + number))
 """
 
@@ -203,7 +188,7 @@ for number in range(25):
 def test_two_processes_write_at_once(library: PromptLibrary, tmp_path: Path) -> None:
     """Nothing is lost, and no reader ever sees half a file."""
     root = tmp_path / "library"
-    library.save("shared", Prompt(string.ascii_letters * 200))
+    library.save("shared", SavedPrompt(string.ascii_letters * 200))
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, root, str(process)]) for process in range(2)
     ]
@@ -216,6 +201,6 @@ def test_two_processes_write_at_once(library: PromptLibrary, tmp_path: Path) -> 
     assert reads > 0
     listing = library.list()
     assert listing.problems == ()
-    assert len(listing.prompts) == 1 + 2 * 25
+    assert len(listing.values) == 1 + 2 * 25
     assert sorted(run.seed for run in library.history()) == list(range(50))
     assert not list(root.rglob("*.tmp"))

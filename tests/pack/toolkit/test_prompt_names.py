@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from pathlib import Path
@@ -11,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vivace.toolkit.json_files import JsonFileError
-from vivace.toolkit.prompt_bundle import import_prompts
+from vivace.toolkit.prompt_bundle import import_bundle
 from vivace.toolkit.prompt_library import (
-    Prompt,
     PromptLibrary,
     PromptLibraryError,
+    SavedPrompt,
 )
 from vivace.toolkit.prompt_names import PromptNameError, check_name
 
-CAT = Prompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
-DOG = Prompt("ein Hund, grün 🐕")
+CAT = SavedPrompt("a {red|black} cat", "blurry", ("animal", "Test"), "for tests")
+DOG = SavedPrompt("ein Hund, grün 🐕")
 
 
 def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> None:
@@ -29,7 +28,7 @@ def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> N
         with pytest.raises(PromptLibraryError, match="only in case"):
             library.save(name, DOG)
     library.save("Animals/Cat", DOG)
-    assert list(library.list().prompts) == ["Animals/Cat"]
+    assert list(library.list().values) == ["Animals/Cat"]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +73,7 @@ def test_names_that_differ_only_in_case_are_refused(library: PromptLibrary) -> N
 def test_tricky_names_are_refused_everywhere(
     library: PromptLibrary, tmp_path: Path, name: str
 ) -> None:
-    bundle = tmp_path / "bundle.json"
-    bundle.write_text(json.dumps({"vivace_prompts": {"fine": {"positive": "x"}, name: {}}}))
+    bundle = {"vivace_prompts": {"fine": {"positive": "x"}, name: {}}}
     for action in (
         lambda: library.save(name, CAT),
         lambda: library.load(name),
@@ -84,8 +82,8 @@ def test_tricky_names_are_refused_everywhere(
         with pytest.raises(PromptNameError):
             action()
     with pytest.raises(JsonFileError, match=r"bundle\.json"):
-        import_prompts(library, bundle)
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
+        import_bundle(library, bundle, Path("bundle.json"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -103,14 +101,14 @@ def test_tricky_names_are_refused_everywhere(
 )
 def test_ordinary_names_are_taken(library: PromptLibrary, name: str) -> None:
     library.save(name, CAT)
-    assert library.list().prompts == {unicodedata.normalize("NFC", name): CAT}
+    assert library.list().values == {unicodedata.normalize("NFC", name): CAT}
 
 
 def test_one_name_in_two_unicode_forms_is_one_prompt(library: PromptLibrary) -> None:
     library.save("gru\u0308n", CAT)
     assert library.load("gr\u00fcn") == CAT
     library.save("gr\u00fcn", DOG)
-    assert list(library.list().prompts) == ["gr\u00fcn"]
+    assert list(library.list().values) == ["gr\u00fcn"]
 
 
 @given(st.text(st.sampled_from("./\\:~ \0aCON1é\u202e"), max_size=12))
@@ -145,7 +143,7 @@ def test_links_out_of_the_library_are_not_followed(library: PromptLibrary, tmp_p
             with pytest.raises(JsonFileError, match="leads out of the library"):
                 action(name)
     listing = library.list()
-    assert listing.prompts == {"fine": CAT, "inner": CAT}
+    assert listing.values == {"fine": CAT, "inner": CAT}
     assert [error.path.name for error in listing.problems] == ["file.json"]
     assert [path.name for path in outside.iterdir()] == ["secret.json"]
 

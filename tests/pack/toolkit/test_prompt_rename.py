@@ -9,14 +9,14 @@ import pytest
 from vivace.toolkit.json_files import JsonFileError
 from vivace.toolkit.prompt_library import (
     NoSuchPromptError,
-    Prompt,
     PromptConflictError,
     PromptLibrary,
     Run,
+    SavedPrompt,
 )
 from vivace.toolkit.prompt_names import PromptNameError
 
-CAT, DOG = Prompt("a cat", "blurry", ("animal",)), Prompt("a dog")
+CAT, DOG = SavedPrompt("a cat", "blurry", ("animal",)), SavedPrompt("a dog")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def library(tmp_path: Path) -> PromptLibrary:
 @pytest.mark.parametrize("name", ["animals/cat", "Cat", "cat 2"])
 def test_a_prompt_gets_another_name(library: PromptLibrary, name: str) -> None:
     library.rename("cat", name)
-    assert library.list().prompts == {name: CAT, "dog": DOG}
+    assert library.list().values == {name: CAT, "dog": DOG}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_cannot_be_renamed_stays(
 ) -> None:
     with pytest.raises(error):
         library.rename(name, new_name)
-    assert library.list().prompts == {"cat": CAT, "dog": DOG}
+    assert library.list().values == {"cat": CAT, "dog": DOG}
 
 
 def test_a_damaged_prompt_stays_where_it_is(library: PromptLibrary, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_stacks_are_readable_files(presets: StackPresets, tmp_path: Path) -> Non
     presets.save("Ink, soft", INK)
     presets.save("öl", OIL)
     assert presets.load("Ink, soft") == INK
-    assert presets.list().stacks == {"Ink, soft": INK, "öl": OIL}
+    assert presets.list().values == {"Ink, soft": INK, "öl": OIL}
     text = (tmp_path / "stacks" / "Ink, soft.json").read_text("utf-8")
     assert json.loads(text)["rows"] == [
         {"on": True, "lora": "styles/ink.safetensors", "strength": 0.8},
@@ -43,7 +43,7 @@ def test_stacks_are_readable_files(presets: StackPresets, tmp_path: Path) -> Non
 
 
 def test_reading_makes_no_folder(presets: StackPresets, tmp_path: Path) -> None:
-    assert presets.list().stacks == {}
+    assert presets.list().values == {}
     with pytest.raises(NoSuchStackError, match="no stack 'ink'"):
         presets.load("ink")
     with pytest.raises(NoSuchStackError, match="no stack 'ink'"):
@@ -87,7 +87,7 @@ def test_any_name_is_a_file_in_the_folder_or_refused(
         assert list(folder.iterdir()) == []
         return
     assert presets.load(name) == OIL
-    assert len(presets.list().stacks) == 1
+    assert len(presets.list().values) == 1
     assert [path.name for path in folder.iterdir()] == ["stacks"]
 
 
@@ -95,7 +95,7 @@ def test_names_that_differ_only_in_case_are_refused(presets: StackPresets) -> No
     presets.save("Ink", INK)
     with pytest.raises(StackPresetError, match="only in case"):
         presets.save("ink", OIL)
-    assert presets.list().stacks == {"Ink": INK}
+    assert presets.list().values == {"Ink": INK}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_left_out_with_a_message(
     (tmp_path / "stacks" / ".half.tmp").write_text("{")
     (tmp_path / "stacks" / "trailing .json").write_text("{}")
     listing = presets.list()
-    assert listing.stacks == {"good": INK}
+    assert listing.values == {"good": INK}
     bad, unnameable = listing.problems
     assert bad.path.name == "bad.json"
     assert problem in str(bad)
@@ -148,13 +148,13 @@ def test_several_writers_leave_whole_stacks(presets: StackPresets, tmp_path: Pat
     while any(writer.poll() is None for writer in writers):
         listing = presets.list()
         assert listing.problems == ()
-        if rows := listing.stacks.get("shared"):
+        if rows := listing.values.get("shared"):
             seen += 1
             assert len(rows) == 200
             assert len(set(rows)) == 1
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert seen > 0
-    assert set(presets.list().stacks) == {"shared", "own 0", "own 1", "own 2"}
+    assert set(presets.list().values) == {"shared", "own 0", "own 1", "own 2"}
     assert len(list(folder.iterdir())) == 4
 
 
@@ -169,7 +169,7 @@ def test_stacks_come_from_another_machine_in_one_file(presets: StackPresets) -> 
     assert presets.import_bundle(both) == ("ink",)
     assert presets.load("oil") == INK
     assert presets.import_bundle(both, overwrite=True) == ("ink", "oil")
-    assert presets.list().stacks == {"ink": INK, "oil": OIL}
+    assert presets.list().values == {"ink": INK, "oil": OIL}
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,13 @@ def test_a_bad_export_imports_nothing(presets: StackPresets, content: Any, probl
     presets.save("mine", OIL)
     with pytest.raises(StackPresetError, match=f"(?i){problem}"):
         presets.import_bundle(content, overwrite=True)
-    assert presets.list().stacks == {"mine": OIL}
+    assert presets.list().values == {"mine": OIL}
+
+
+def test_folders_below_hold_no_stacks(presets: StackPresets, tmp_path: Path) -> None:
+    presets.save("ink", INK)
+    (file,) = tmp_path.rglob("ink.json")
+    (file.parent / "inner").mkdir(exist_ok=True)
+    (file.parent / "inner" / "other.json").write_bytes(file.read_bytes())
+    assert presets.list().values == {"ink": INK}
+    assert not presets.list().problems

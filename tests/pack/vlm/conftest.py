@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.pixels import PixelFormat
 from vivace.vlm.vision.vision_tower import VisionTower
 
@@ -84,10 +84,22 @@ def tower_module(request: pytest.FixtureRequest) -> torch.nn.Module:
     return build_tower(request.param)
 
 
+def format_of(processor: Any) -> PixelFormat:
+    """What a processor of transformers makes of pixels."""
+    mean, std = map(tuple, (processor.image_mean, processor.image_std))
+    patch, merge = processor.patch_size, processor.merge_size
+    return PixelFormat(patch, merge, processor.temporal_patch_size, mean, std)
+
+
 @pytest.fixture
 def pixel_format() -> PixelFormat:
     """The pixels of Qwen2.5-VL."""
-    return PixelFormat.of_processor(build_processor())
+    return format_of(build_processor())
+
+
+@pytest.fixture
+def make_format() -> Callable[[Any], PixelFormat]:
+    return format_of
 
 
 @pytest.fixture

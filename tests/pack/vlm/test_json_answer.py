@@ -11,7 +11,7 @@ from vivace.toolkit.json_schema import JsonSchema
 from vivace.vlm.json_answer import JsonAnswerError, JsonForm, ask_json, json_text
 from vivace.vlm.question import AnswerSettings, Question, chat_request
 from vivace.vlm.remote.openai_reply import Reply, Usage
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.remote.remote_errors import RemoteError
 from vivace.vlm.text.chat import ChatMessage
 

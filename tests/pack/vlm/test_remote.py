@@ -19,7 +19,7 @@ from support.openai_server import (
 )
 from vivace.vlm.remote.openai_reply import Reply, Usage
 from vivace.vlm.remote.openai_request import ChatRequest, Message
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.text.thinking import Piece
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
@@ -225,12 +225,6 @@ def test_tokens_are_counted() -> None:
         engine.generate_batch([ask(), ask()])
     assert engine.usage == Usage(33, 21, 9, 15)
     assert engine.requests == 3
-
-
-def test_models_are_listed() -> None:
-    with OpenAIServer(models=["b", "a"]) as server:
-        assert RemoteEngine(server.url, "").list_models() == ["b", "a"]
-        assert server.requests[0].path == "/v1/models"
 
 
 def test_each_image_is_encoded_once_for_a_whole_batch() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from vivace.vlm.remote.remote import RemoteEngine, server_address
+from vivace.vlm.remote.remote_engine import RemoteEngine, server_address
 from vivace.vlm.remote.remote_errors import RemoteError
 
 

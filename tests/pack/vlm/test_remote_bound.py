@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.openai_server import OpenAIServer, answer, stream
 from vivace.vlm.remote.openai_request import ChatRequest, Message
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.remote.remote_errors import RemoteError
 
 REFUSED = {

@@ -14,7 +14,7 @@ from support.openai_server import (
     stream,
 )
 from vivace.vlm.remote.openai_request import ChatRequest, Message
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.remote.remote_errors import RemoteCancelledError
 from vivace.vlm.remote.remote_retry import RemoteSettings
 from vivace.vlm.text.thinking import Piece

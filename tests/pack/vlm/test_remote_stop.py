@@ -15,7 +15,7 @@ from support.openai_server import (
 )
 from vivace.vlm.remote.openai_reply import Reply, Usage
 from vivace.vlm.remote.openai_request import ChatRequest, Message
-from vivace.vlm.remote.remote import RemoteEngine
+from vivace.vlm.remote.remote_engine import RemoteEngine
 from vivace.vlm.text.thinking import Piece
 
 

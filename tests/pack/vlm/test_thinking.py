@@ -11,12 +11,18 @@ from vivace.vlm.text.thinking import (
     ThinkingBudget,
     TokenSplitter,
     prompt_opens_thinking,
-    split_text,
-    split_tokens,
 )
 
 OPEN, CLOSE = 100, 101
 WRAP_UP = (7, 8, CLOSE, 9)
+
+
+def split(text: str, opened: bool) -> tuple[str, str]:
+    """Thinking and answer of a text that comes in one piece."""
+    splitter = TextSplitter(opened)
+    splitter.push(text)
+    splitter.finish()
+    return splitter.thinking, splitter.answer
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,10 @@ WRAP_UP = (7, 8, CLOSE, 9)
 def test_tokens_are_split(
     tokens: list[int], opened: bool, thinking: list[int], answer: list[int]
 ) -> None:
-    assert split_tokens(tokens, OPEN, CLOSE, opened) == (thinking, answer)
+    splitter = TokenSplitter(OPEN, CLOSE, opened)
+    for token in tokens:
+        splitter.push(token)
+    assert (splitter.thinking, splitter.answer) == (thinking, answer)
 
 
 def test_tokens_are_named_as_they_come() -> None:
@@ -123,7 +132,7 @@ def test_impossible_budgets_are_refused() -> None:
     ],
 )
 def test_text_is_split(text: str, opened: bool, thinking: str, answer: str) -> None:
-    assert split_text(text, opened) == (thinking, answer)
+    assert split(text, opened) == (thinking, answer)
 
 
 PARTS = st.sampled_from(["<think>", "</think>", "<", "</", "think", ">", " ", "\n", "a", "bc"])
@@ -147,8 +156,8 @@ def test_cuts_do_not_matter(text: str, opened: bool, data: st.DataObject) -> Non
         else:
             assert piece
             shown[kind] += piece
-    assert (shown["thinking"], shown["answer"]) == split_text(text, opened)
-    assert (splitter.thinking, splitter.answer) == split_text(text, opened)
+    assert (shown["thinking"], shown["answer"]) == split(text, opened)
+    assert (splitter.thinking, splitter.answer) == split(text, opened)
     letters = [c for c in shown["thinking"] + shown["answer"] if c in "abc"]
     assert letters == [c for c in text if c in "abc"]
 

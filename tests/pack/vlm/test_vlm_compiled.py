@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.encoder_graph import encode_frames
 from vivace.vlm.vision.grid_tables import grid_tables
 from vivace.vlm.vision.vision_tower import VisionTower, geometry_of

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
-from vivace.vlm.vision.detail import KEEP, choose_quality
+from vivace.vlm.vision.auto_quality import KEEP, choose_quality
 
 SIDE = 1024
 

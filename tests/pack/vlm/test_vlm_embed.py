@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision import embed
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision import image_embeddings
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.disk_tier import DiskTier
-from vivace.vlm.vision.embed import Embedded, ModelIdentity, embed_images
 from vivace.vlm.vision.embedding_cache import EmbeddingCache
+from vivace.vlm.vision.image_embeddings import Embedded, ModelIdentity, embed_images
 from vivace.vlm.vision.pixels import PixelFormat
 from vivace.vlm.vision.tower_check import stock_features
 from vivace.vlm.vision.vision_tower import VisionTower
@@ -54,7 +54,7 @@ def counted(
 
 
 def watch(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Counted:
-    preprocess, encode = embed.preprocess, counted.tower.encode
+    preprocess, encode = image_embeddings.preprocess, counted.tower.encode
 
     def count_preprocess(*arguments: Any) -> torch.Tensor:
         counted.preprocessed += 1
@@ -64,14 +64,17 @@ def watch(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Counted:
         counted.encoded.append(images)
         return encode(pixels, grid, images)
 
-    monkeypatch.setattr(embed, "preprocess", count_preprocess)
+    monkeypatch.setattr(image_embeddings, "preprocess", count_preprocess)
     monkeypatch.setattr(counted.tower, "encode", count_encode)
     return counted
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def test_as_the_processor_and_the_tower_of_transformers(
-    make_tower: Callable[..., torch.nn.Module], make_processor: Callable[..., Any], family: str
+    make_tower: Callable[..., torch.nn.Module],
+    make_processor: Callable[..., Any],
+    make_format: Callable[[Any], PixelFormat],
+    family: str,
 ) -> None:
     module: Any = make_tower(family)
     processor = make_processor(patch_size=module.patch_embed.proj.kernel_size[1])
@@ -88,7 +91,7 @@ def test_as_the_processor_and_the_tower_of_transformers(
     )
     expected = stock_features(module, inputs["pixel_values"], inputs["image_grid_thw"])
     tower = VisionTower(module, "off", graphs=CompiledGraphs())
-    found = embed_images(images, tower, PixelFormat.of_processor(processor), MODEL).embeddings
+    found = embed_images(images, tower, make_format(processor), MODEL).embeddings
     assert [entry.grid_thw for entry in found] == [
         tuple(g) for g in inputs["image_grid_thw"].tolist()
     ]

@@ -27,7 +27,7 @@ def clip(frames: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("patch", [14, 16])
 def test_same_patches_as_the_image_processor(
-    make_processor: Callable[..., Any], patch: int
+    make_processor: Callable[..., Any], make_format: Callable[[Any], PixelFormat], patch: int
 ) -> None:
     processor = make_processor(patch_size=patch)
     height, width = patch * 6, patch * 10
@@ -35,12 +35,14 @@ def test_same_patches_as_the_image_processor(
     expected = processor(
         images=[image.movedim(-1, 0)], do_rescale=False, do_resize=False, return_tensors="pt"
     )
-    found = preprocess(image, grid(height, width, patch), PixelFormat.of_processor(processor))
+    found = preprocess(image, grid(height, width, patch), make_format(processor))
     assert grid(height, width, patch).grid_thw == tuple(expected["image_grid_thw"][0].tolist())
     torch.testing.assert_close(found, expected["pixel_values"], rtol=0, atol=1e-5)
 
 
-def test_resizes_like_the_image_processor(make_processor: Callable[..., Any]) -> None:
+def test_resizes_like_the_image_processor(
+    make_processor: Callable[..., Any], make_format: Callable[[Any], PixelFormat]
+) -> None:
     processor = make_processor()
     coarse = picture(70, 100).movedim(-1, 0)[None]
     smooth = F.interpolate(coarse, (700, 1000), mode="bilinear", align_corners=False)[0]
@@ -50,7 +52,7 @@ def test_resizes_like_the_image_processor(make_processor: Callable[..., Any]) ->
         size={"shortest_edge": 256 * 28 * 28, "longest_edge": 512 * 28 * 28},
         return_tensors="pt",
     )
-    found = preprocess(image, grid(700, 1000), PixelFormat.of_processor(processor))
+    found = preprocess(image, grid(700, 1000), make_format(processor))
     assert grid(700, 1000).grid_thw == tuple(expected["image_grid_thw"][0].tolist())
     # The processor rounds to 8 bits after each direction, half a step, and the cubic kernel may
     # enlarge the first error by a quarter; in units of the deviation.
@@ -77,11 +79,8 @@ def test_same_patches_as_the_video_processor(pixel_format: PixelFormat, frames: 
     torch.testing.assert_close(found, expected["pixel_values_videos"], rtol=0, atol=1e-5)
 
 
-def test_format_is_read_from_the_processor(make_processor: Callable[..., Any]) -> None:
-    processor = make_processor(patch_size=16, image_mean=[0.5] * 3, image_std=[0.25] * 3)
-    found = PixelFormat.of_processor(processor)
-    assert found == PixelFormat(16, 2, 2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    assert found.patch_values == 1536
+def test_values_per_patch() -> None:
+    assert PixelFormat(16, 2, 2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).patch_values == 1536
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

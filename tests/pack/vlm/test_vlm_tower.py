@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from vivace.vlm.vision.compiled import CompiledGraphs
+from vivace.vlm.vision.compiled_encoder import CompiledGraphs
 from vivace.vlm.vision.grid_tables import grid_tables
 from vivace.vlm.vision.tower_check import check_tower, stock_features
 from vivace.vlm.vision.vision_tower import (

@@ -91,7 +91,7 @@ def test_12_ranks_and_a_full_difference_add_up(tmp_path: Path) -> None:
 
 
 def test_12_copies_made_during_a_run_keep_nothing_of_it(tmp_path: Path) -> None:
-    from vivace.wrappers.lora.branch import install, remove
+    from vivace.wrappers.lora.branch_set import install, remove
 
     path, _ = differences(tmp_path, {f"transformer_blocks.0.{FIRST}": SHAPES[FIRST]})
     model = small.nunchaku("qwen_image", offload=True)

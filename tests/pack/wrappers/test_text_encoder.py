@@ -63,7 +63,7 @@ Stack = Callable[..., tuple[Any, Any, str]]
 
 @pytest.fixture
 def stack() -> Stack:
-    from vivace.wrappers.lora.stack import apply_stack
+    from vivace.wrappers.lora.apply_stack import apply_stack
 
     return apply_stack
 

@@ -197,14 +197,14 @@ def test_a_movable_model_waits_in_main_memory(
 def test_others_are_dropped(
     reason: str, pool: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivace.wrappers import whole_model
+    from vivace.wrappers import transformers_pool
 
     local, patcher = pool.load(folder, FULL, ROOM)
     monkeypatch.setattr(patcher, "offload_device", torch.device("meta"))
     if reason == "quantized":
         monkeypatch.setattr(local, "movable", False)
     else:
-        monkeypatch.setattr(whole_model, "RAM_FACTOR", 1e9)
+        monkeypatch.setattr(transformers_pool, "RAM_FACTOR", 1e9)
     patcher.detach()
     assert patcher.local is None
     assert pool.load(folder, FULL, ROOM)[0] is not local

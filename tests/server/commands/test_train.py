@@ -155,7 +155,7 @@ BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"model": "gone.safetensors"}, 2, "no such diffusion model"),
     ({"model": QUANTIZED}, 1, "in 4 bits, which cannot be trained"),
     ({"family": "sdxl"}, 2, "family must be qwen-image or z-image"),
-    ({"resume": "gone.safetensors"}, 2, "resume gone.safetensors: the server has no such LoRA"),
+    ({"resume": "gone.safetensors"}, 2, "The LoRA 'gone.safetensors' is not in"),
     ({"resume": PEFT}, 2, "does not say how long it was trained"),
     ({"samples": {"prompts": ["x"], "size": "65x64"}}, 2, "samples.size 65x64: must be two"),
     ({"samples": "a fox"}, 2, "samples must be a list of prompts"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from vivace.devkit.rig.client import ComfyClient
+from vivace.migrate.our_nodes import NO_PRESET, TARGETS, Input
 from vivace.migrate.qwenvl_values import PRESETS as OURS
 from vivace.migrate.table import RULES
-from vivace.migrate.targets import NO_PRESET, TARGETS, Input
 from vivace.vlm.preset_prompts import PRESETS
 
 

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 from support.oracle.tiny import ARCHITECTURES, Tiny
 from torch import Tensor
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraModelError
 from vivace.lora.factors.delta import Delta
 from vivace.lora.factors.dora import Dora
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import Entry, Lora, load_lora
 
 LIMIT = 1e-6

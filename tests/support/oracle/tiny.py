@@ -18,7 +18,7 @@ import torch
 from support.oracle.libraries import library
 from torch import Tensor, nn
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.mapping.models import qwen_image, qwen_image_21, z_image
+from vivace.lora.mapping.supported_models import qwen_image, qwen_image_21, z_image
 
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)
 QWEN_21 = qwen_image_21(depth=2, hidden=48, ffn=144, head=16, text=20, latent=12)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from support.lora_samples import write
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraError
 from vivace.lora.examine import inspect
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.info import lora_info
 from vivace.lora.loader import load_lora
-from vivace.lora.mapping.models import standard
+from vivace.lora.mapping.supported_models import standard
 from vivace.lora.tools.check import check_folder
 
 A = "transformer_blocks.0.attn.to_q"

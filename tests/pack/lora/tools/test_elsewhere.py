@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from support.lora_samples import close, loha, lora, named, write
 from torch import Tensor
+from vivace.byte_lru import ByteLru
 from vivace.lora.errors import LoraError
 from vivace.lora.factors.delta import Delta
-from vivace.lora.files.cache import ByteLru
 from vivace.lora.loader import load_lora
-from vivace.lora.mapping.models import qwen_image, qwen_image_21, z_image
-from vivace.lora.tools.make import make
+from vivace.lora.mapping.supported_models import qwen_image, qwen_image_21, z_image
+from vivace.lora.tools.derived_file import make
 
 H = 32
 MODELS = {

@@ -11,12 +11,12 @@ from torch import Tensor
 from vivace.lora.errors import LoraError
 from vivace.lora.factors.delta import Delta
 from vivace.lora.mapping.architecture import Architecture
-from vivace.lora.tools.checkpoint import Checkpoint
+from vivace.lora.tools.checkpoint import ModelCheckpoint
+from vivace.lora.tools.derived_file import Made
 from vivace.lora.tools.extract import extract
-from vivace.lora.tools.leading import EXACT_SIDE, reduce
-from vivace.lora.tools.make import Made
-from vivace.lora.tools.shrink import Limit
-from vivace.lora.tools.styles import names, parts
+from vivace.lora.tools.leading_singular_values import EXACT_SIDE, reduce
+from vivace.lora.tools.lower_rank import Limit
+from vivace.lora.tools.name_styles import names, parts
 
 CHANGED = "layers.0.attention.qkv"
 
@@ -62,7 +62,7 @@ def in_diffusers(tensors: dict[str, Tensor], folder: Path) -> Path:
 
 
 def run(tuned: Path, base: Path, output: Path, limit: Limit, **options: object) -> Made:
-    with Checkpoint(tuned, TINY) as first, Checkpoint(base, TINY) as second:
+    with ModelCheckpoint(tuned, TINY) as first, ModelCheckpoint(base, TINY) as second:
         return extract(first, second, output, limit=limit, **options)  # type: ignore[arg-type]
 
 

@@ -25,9 +25,9 @@ from torch import Tensor
 from vivace.lora.errors import LoraError
 from vivace.lora.factors.delta import Delta
 from vivace.lora.files.open_file import LoraFile
-from vivace.lora.tools.make import MARK, make
-from vivace.lora.tools.shrink import Limit
-from vivace.lora.tools.styles import STYLES
+from vivace.lora.tools.derived_file import MARK, make
+from vivace.lora.tools.lower_rank import Limit
+from vivace.lora.tools.name_styles import STYLES
 
 H = 32
 QKV = "diffusion_model.layers.0.attention.qkv"
@@ -253,7 +253,7 @@ def test_loras_of_two_models_are_not_merged(tmp_path: Path) -> None:
 def test_every_module_has_names_that_are_read_as_it(style: str, model: object) -> None:
     from vivace.lora.mapping.module_names import find, spellings
     from vivace.lora.mapping.suffixes import split_suffix
-    from vivace.lora.tools.styles import names, parts
+    from vivace.lora.tools.name_styles import names, parts
 
     assert model in (QWEN, Z_IMAGE)
     table = spellings(TINY)

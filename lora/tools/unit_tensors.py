@@ -12,8 +12,8 @@ from ..factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from ..factors.dora import Dora
 from ..factors.relative import Relative
 from ..mapping.architecture import Architecture
-from .shrink import Limit, distance, norm, shrink
-from .styles import Names, names
+from .lower_rank import Limit, distance, norm, shrink
+from .name_styles import StyleNames, names
 from .units import Unit, as_low_rank, bias, dense, whole
 
 
@@ -145,7 +145,7 @@ def _folded(form: LowRank) -> Tensor:
     return narrow if torch.equal(narrow.to(wide.dtype), wide) else wide
 
 
-def _family(form: Delta | Dora | Relative, called: Names, style: str) -> dict[str, Tensor]:
+def _family(form: Delta | Dora | Relative, called: StyleNames, style: str) -> dict[str, Tensor]:
     """The tensors of a change that is kept in its own form."""
     if isinstance(form, Dora):
         return _dora(form, called, style)
@@ -166,7 +166,7 @@ def _family(form: Delta | Dora | Relative, called: Names, style: str) -> dict[st
     raise Unusable(f"{called.stem}: a part of a LoKr that has no form of its own; give a rank")
 
 
-def _dora(form: Dora, called: Names, style: str) -> dict[str, Tensor]:
+def _dora(form: Dora, called: StyleNames, style: str) -> dict[str, Tensor]:
     rows = form.shape[0]
     if form.strength != 1.0:
         raise Unusable(f"{called.stem}: DoRA can be scaled only with the base weights")
@@ -187,7 +187,7 @@ def _dora(form: Dora, called: Names, style: str) -> dict[str, Tensor]:
     return {**found, called.of(called.magnitude): magnitude}
 
 
-def _lokr(form: Kronecker, called: Names) -> dict[str, Tensor]:
+def _lokr(form: Kronecker, called: StyleNames) -> dict[str, Tensor]:
     factored = next((w for w in (form.w2, form.w1) if len(w) == 2), None)
     found: dict[str, Tensor] = {}
     for name, factors in (("lokr_w1", form.w1), ("lokr_w2", form.w2)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 
 from .rows import LoraRow, RowError
 
@@ -39,15 +38,6 @@ def parse_text(text: str) -> tuple[tuple[LoraRow, ...], str]:
     return tuple(rows), rest
 
 
-def rows_to_text(rows: Iterable[LoraRow]) -> str:
-    """Write the rows that are on as tags, one blank between them; `parse_text` reads them again.
-
-    Raises:
-        RowError: a name that no tag can hold.
-    """
-    return " ".join(_tag(row) for row in rows if row.on)
-
-
 def _row(tag: str, content: str) -> LoraRow:
     name, *numbers = (part.strip() for part in content.split(":"))
     if not name or len(numbers) > 2:
@@ -60,20 +50,6 @@ def _row(tag: str, content: str) -> LoraRow:
         strength=strengths[0] if strengths else 1.0,
         strength_clip=strengths[1] if len(strengths) > 1 else None,
     )
-
-
-def _tag(row: LoraRow) -> str:
-    if row.lora != row.lora.strip() or not row.lora or set(row.lora) & set("<>:\\"):
-        raise RowError(
-            f"The name '{row.lora}' cannot be written as a tag. Rename the file: without outer"
-            " blanks and any of < > : \\"
-        )
-    numbers = (row.strength,) if row.strength_clip is None else (row.strength, row.strength_clip)
-    return f"<lora:{row.lora}:{':'.join(map(_number, numbers))}>"
-
-
-def _number(value: float) -> str:
-    return repr(float(value)).removesuffix(".0")
 
 
 def _join(segments: list[str]) -> str:

@@ -9,9 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..defaults import DEFAULTS, NO_PRESET
 from .widgets import CONTROL
 
-NO_PRESET = "None (my prompt only)"
+# Where an old node had no preset, ours shall not add one.
+_MIGRATED = {"preset": NO_PRESET}
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,6 @@ class Input:
 
     name: str
     type: str
-    default: Any = None
     widget: bool = True
     optional: bool = False
     when: tuple[str, str] | None = None
@@ -30,9 +31,10 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Target:
+class OurNode:
     """One node of ours."""
 
+    node_id: str
     inputs: tuple[Input, ...]
     outputs: tuple[tuple[str, str], ...]
     """Name and type of each."""
@@ -57,23 +59,25 @@ class Target:
         found = {}
         for item in self.present(values, linked):
             if item.widget:
-                found[item.name] = values.get(item.name, item.default)
+                found[item.name] = values.get(item.name, self._default(item.name))
                 if item.name == "seed":
                     found[CONTROL] = values.get(CONTROL, "fixed")
         return found
 
     def _chosen(self, when: tuple[str, str], values: Mapping[str, Any]) -> bool:
         name, option = when
-        default = next(item.default for item in self.inputs if item.name == name)
-        return values.get(name, default) == option
+        return values.get(name, self._default(name)) == option
+
+    def _default(self, name: str) -> Any:
+        return _MIGRATED.get(name, DEFAULTS[self.node_id].get(name))
 
 
 def _socket(name: str, type_: str, optional: bool = False, slots: int = 0) -> Input:
     return Input(name, type_, widget=False, optional=optional, slots=slots)
 
 
-def _optional(name: str, type_: str, default: Any, when: tuple[str, str] | None = None) -> Input:
-    return Input(name, type_, default, optional=True, when=when)
+def _optional(name: str, type_: str, when: tuple[str, str] | None = None) -> Input:
+    return Input(name, type_, optional=True, when=when)
 
 
 _LOCAL, _SERVER, _CUSTOM = ("engine", "local"), ("engine", "server"), ("sampling", "custom")
@@ -82,43 +86,44 @@ _GRADIENT, _CHECKER, _NOISE = (("pattern", name) for name in ("gradient", "check
 _FORM = "answer_format"
 _AS_JSON, _AS_SCHEMA = (_FORM, "JSON"), (_FORM, "JSON schema")
 _ENGINE = (
-    Input("engine", _CHOICE, "local"),
-    Input("engine.model", "COMBO", "", when=_LOCAL),
-    _optional("engine.quantization", "COMBO", "none", _LOCAL),
-    _optional("engine.dtype", "COMBO", "bfloat16", _LOCAL),
-    _optional("engine.attention", "COMBO", "auto", _LOCAL),
-    _optional("engine.compile_vision", "COMBO", "auto", _LOCAL),
-    _optional("engine.compile_decode", "COMBO", "auto", _LOCAL),
-    _optional("engine.keep_loaded", "BOOLEAN", True, _LOCAL),
-    Input("engine.address", "STRING", "http://localhost:8000/v1", when=_SERVER),
-    Input("engine.server_model", "STRING", "", when=_SERVER),
-    _optional("engine.api_key_variable", "STRING", "", _SERVER),
-    _optional("engine.timeout", "FLOAT", 180.0, _SERVER),
-    _optional("engine.concurrency", "INT", 4, _SERVER),
+    Input("engine", _CHOICE),
+    Input("engine.model", "COMBO", when=_LOCAL),
+    _optional("engine.quantization", "COMBO", _LOCAL),
+    _optional("engine.dtype", "COMBO", _LOCAL),
+    _optional("engine.attention", "COMBO", _LOCAL),
+    _optional("engine.compile_vision", "COMBO", _LOCAL),
+    _optional("engine.compile_decode", "COMBO", _LOCAL),
+    _optional("engine.keep_loaded", "BOOLEAN", _LOCAL),
+    Input("engine.address", "STRING", when=_SERVER),
+    Input("engine.server_model", "STRING", when=_SERVER),
+    _optional("engine.api_key_variable", "STRING", _SERVER),
+    _optional("engine.timeout", "FLOAT", _SERVER),
+    _optional("engine.concurrency", "INT", _SERVER),
 )
 _ANSWER = (
-    _optional("image_quality", "COMBO", "balanced"),
-    _optional("enable_image_cache", "BOOLEAN", True),
-    _optional("max_tokens", "INT", 512),
-    _optional("thinking_budget", "INT", -1),
-    _optional("sampling", _CHOICE, "model default"),
-    _optional("sampling.temperature", "FLOAT", 0.7, _CUSTOM),
-    _optional("sampling.top_p", "FLOAT", 0.8, _CUSTOM),
-    _optional("sampling.top_k", "INT", 20, _CUSTOM),
-    _optional("sampling.min_p", "FLOAT", 0.0, _CUSTOM),
-    _optional("sampling.repetition_penalty", "FLOAT", 1.0, _CUSTOM),
-    _optional("seed", "INT", 0),
+    _optional("image_quality", "COMBO"),
+    _optional("enable_image_cache", "BOOLEAN"),
+    _optional("max_tokens", "INT"),
+    _optional("thinking_budget", "INT"),
+    _optional("sampling", _CHOICE),
+    _optional("sampling.temperature", "FLOAT", _CUSTOM),
+    _optional("sampling.top_p", "FLOAT", _CUSTOM),
+    _optional("sampling.top_k", "INT", _CUSTOM),
+    _optional("sampling.min_p", "FLOAT", _CUSTOM),
+    _optional("sampling.repetition_penalty", "FLOAT", _CUSTOM),
+    _optional("seed", "INT"),
 )
-_MODE = (_optional("mode", "COMBO", "auto"), _optional("strict", "BOOLEAN", False))
+_MODE = (_optional("mode", "COMBO"), _optional("strict", "BOOLEAN"))
 
-TARGETS: Mapping[str, Target] = {
-    "VivaceLoraStack": Target(
+_TARGETS = (
+    OurNode(
+        "VivaceLoraStack",
         (
             _socket("model", "MODEL"),
             _socket("lora_stack", "LORA_STACK", optional=True),
             _socket("text", "STRING", optional=True),
             _socket("clip", "CLIP", optional=True),
-            Input("rows", "VIVACE_LORA_ROWS", ()),
+            Input("rows", "VIVACE_LORA_ROWS"),
             *_MODE,
         ),
         (
@@ -131,92 +136,98 @@ TARGETS: Mapping[str, Target] = {
         ),
         (360, 178),
     ),
-    "VivaceLoraLoader": Target(
+    OurNode(
+        "VivaceLoraLoader",
         (
             _socket("model", "MODEL"),
             Input("lora", "COMBO"),
-            Input("strength", "FLOAT", 1.0),
+            Input("strength", "FLOAT"),
             *_MODE,
         ),
         (("model", "MODEL"), ("report", "STRING")),
         (270, 102),
     ),
-    "VivaceBlankImage": Target(
+    OurNode(
+        "VivaceBlankImage",
         (
-            Input("width", "INT", 1024),
-            Input("height", "INT", 1024),
-            Input("batch_size", "INT", 1),
-            Input("color", "STRING", "#000000"),
-            _optional("pattern", _CHOICE, "solid"),
+            Input("width", "INT"),
+            Input("height", "INT"),
+            Input("batch_size", "INT"),
+            Input("color", "STRING"),
+            _optional("pattern", _CHOICE),
             *(
-                _optional("pattern.second_color", "STRING", "#ffffff", when)
+                _optional("pattern.second_color", "STRING", when)
                 for when in (_GRADIENT, _CHECKER, _NOISE)
             ),
-            _optional("pattern.direction", "COMBO", "right", _GRADIENT),
-            _optional("pattern.cell", "INT", 64, _CHECKER),
-            _optional("pattern.seed", "INT", 0, _NOISE),
-            _optional("pattern.colored", "BOOLEAN", False, _NOISE),
+            _optional("pattern.direction", "COMBO", _GRADIENT),
+            _optional("pattern.cell", "INT", _CHECKER),
+            _optional("pattern.seed", "INT", _NOISE),
+            _optional("pattern.colored", "BOOLEAN", _NOISE),
         ),
         (("image", "IMAGE"), ("mask", "MASK")),
         (270, 150),
     ),
-    "VivaceImageIsEmpty": Target(
+    OurNode(
+        "VivaceImageIsEmpty",
         (
             _socket("image", "IMAGE", optional=True),
             _socket("mask", "MASK", optional=True),
-            Input("uniform_within", "FLOAT", 0.01),
-            Input("black_below", "FLOAT", 0.02),
-            Input("white_above", "FLOAT", 0.98),
-            Input("transparent_above", "FLOAT", 0.98),
+            Input("uniform_within", "FLOAT"),
+            Input("black_below", "FLOAT"),
+            Input("white_above", "FLOAT"),
+            Input("transparent_above", "FLOAT"),
         ),
         (("is_empty", "BOOLEAN"), ("each", "BOOLEAN"), ("details", "STRING")),
         (270, 74),
     ),
-    "VivacePreviewIf": Target(
+    OurNode(
+        "VivacePreviewIf",
         (
             _socket("image", "IMAGE"),
             _socket("replacement", "IMAGE", optional=True),
-            Input("condition", "BOOLEAN", True),
-            Input("action", "COMBO", "preview"),
-            Input("filename_prefix", "STRING", "ComfyUI"),
-            _optional("otherwise", "COMBO", "pass on"),
+            Input("condition", "BOOLEAN"),
+            Input("action", "COMBO"),
+            Input("filename_prefix", "STRING"),
+            _optional("otherwise", "COMBO"),
         ),
         (("image", "IMAGE"),),
         (270, 150),
     ),
-    "VivaceQwenVL": Target(
+    OurNode(
+        "VivaceQwenVL",
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),
             _socket("video", "IMAGE", optional=True),
             _socket("api_key", "VIVACE_API_KEY", optional=True),
             *_ENGINE,
-            _optional("preset", "COMBO", NO_PRESET),
-            _optional("prompt", "STRING", ""),
-            _optional("system_prompt", "STRING", ""),
+            _optional("preset", "COMBO"),
+            _optional("prompt", "STRING"),
+            _optional("system_prompt", "STRING"),
             *_ANSWER,
-            _optional("fps", "FLOAT", 24.0),
-            _optional("sample_fps", "FLOAT", 2.0),
-            _optional("max_frames", "INT", 64),
+            _optional("fps", "FLOAT"),
+            _optional("sample_fps", "FLOAT"),
+            _optional("max_frames", "INT"),
         ),
         (("text", "STRING"), ("thinking", "STRING"), ("report", "STRING")),
         (400, 512),
     ),
-    "VivaceGenerateText": Target(
+    OurNode(
+        "VivaceGenerateText",
         (
             _socket("images.image", "IMAGE", optional=True, slots=32),
             _socket("chat", "VIVACE_CHAT", optional=True),
             _socket("api_key", "VIVACE_API_KEY", optional=True),
             *_ENGINE,
-            Input("prompt", "STRING", ""),
-            _optional("system_prompt", "STRING", ""),
+            Input("prompt", "STRING"),
+            _optional("system_prompt", "STRING"),
             *_ANSWER,
-            _optional(_FORM, _CHOICE, "text"),
-            _optional(f"{_FORM}.retries", "INT", 1, _AS_JSON),
-            Input(f"{_FORM}.schema", "STRING", '{"type": "object"}', when=_AS_SCHEMA),
-            _optional(f"{_FORM}.retries", "INT", 1, _AS_SCHEMA),
-            _optional("stop", "STRING", ""),
-            _optional("price_prompt", "FLOAT", 0.0),
-            _optional("price_answer", "FLOAT", 0.0),
+            _optional(_FORM, _CHOICE),
+            _optional(f"{_FORM}.retries", "INT", _AS_JSON),
+            Input(f"{_FORM}.schema", "STRING", when=_AS_SCHEMA),
+            _optional(f"{_FORM}.retries", "INT", _AS_SCHEMA),
+            _optional("stop", "STRING"),
+            _optional("price_prompt", "FLOAT"),
+            _optional("price_answer", "FLOAT"),
         ),
         (
             ("text", "STRING"),
@@ -228,52 +239,57 @@ TARGETS: Mapping[str, Target] = {
         ),
         (400, 512),
     ),
-    "VivaceApiKey": Target(
+    OurNode(
+        "VivaceApiKey",
         (
-            Input("source", "COMBO", "environment variable"),
-            Input("key_name", "STRING", ""),
+            Input("source", "COMBO"),
+            Input("key_name", "STRING"),
         ),
         (("api_key", "VIVACE_API_KEY"),),
         (270, 82),
     ),
-    "VivacePromptManager": Target(
+    OurNode(
+        "VivacePromptManager",
         (
             *(
-                _optional(name, "STRING", "")
+                _optional(name, "STRING")
                 for name in ("prompt", "positive", "negative", "variables")
             ),
-            _optional("seed", "INT", 0),
+            _optional("seed", "INT"),
         ),
         (("positive", "STRING"), ("negative", "STRING"), ("name", "STRING"), ("seed", "INT")),
         (400, 400),
     ),
-    "VivacePreviewOutputs": Target(
+    OurNode(
+        "VivacePreviewOutputs",
         (
             _socket("values.value", "*", optional=True, slots=20),
-            _optional("summary_format", "COMBO", "Markdown"),
+            _optional("summary_format", "COMBO"),
         ),
         (("summary", "STRING"),),
         (270, 82),
     ),
-    "VivaceGenerateMusic": Target(
+    OurNode(
+        "VivaceGenerateMusic",
         (
             _socket("melody", "AUDIO", optional=True),
             _socket("continue_from", "AUDIO", optional=True),
-            Input("model", "COMBO", ""),
-            Input("prompt", "STRING", ""),
-            Input("duration", "FLOAT", 10.0),
-            _optional("include_given", "BOOLEAN", True),
-            _optional("variations", "INT", 1),
-            _optional("guidance_scale", "FLOAT", 3.0),
-            _optional("temperature", "FLOAT", 1.0),
-            _optional("top_k", "INT", 250),
-            _optional("seed", "INT", 0),
-            _optional("sample_rate", "INT", 0),
-            _optional("overlap", "FLOAT", 12.0),
-            _optional("dtype", "COMBO", "auto"),
-            _optional("keep_loaded", "BOOLEAN", True),
+            Input("model", "COMBO"),
+            Input("prompt", "STRING"),
+            Input("duration", "FLOAT"),
+            _optional("include_given", "BOOLEAN"),
+            _optional("variations", "INT"),
+            _optional("guidance_scale", "FLOAT"),
+            _optional("temperature", "FLOAT"),
+            _optional("top_k", "INT"),
+            _optional("seed", "INT"),
+            _optional("sample_rate", "INT"),
+            _optional("overlap", "FLOAT"),
+            _optional("dtype", "COMBO"),
+            _optional("keep_loaded", "BOOLEAN"),
         ),
         (("audio", "AUDIO"), ("report", "STRING")),
         (400, 430),
     ),
-}
+)
+TARGETS: Mapping[str, OurNode] = {target.node_id: target for target in _TARGETS}

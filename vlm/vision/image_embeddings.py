@@ -9,12 +9,12 @@ from time import perf_counter
 
 import torch
 
-from .detail import DetailChoice, choose_quality
+from .auto_quality import DetailChoice, choose_quality
 from .embedding_cache import EmbeddingCache, ImageEmbedding, to_host
 from .hashing import EmbeddingKey, image_hash
+from .pixel_transfer import Timer, Uploader
 from .pixels import RESIZE_METHOD, PixelFormat, check_image, preprocess
 from .quality import ImageGrid, grid_of
-from .transfer import Timer, Uploader
 from .vision_tower import VisionTower
 
 AUTO = "auto"

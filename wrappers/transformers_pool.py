@@ -21,7 +21,7 @@ from comfy.model_patcher import ModelPatcher
 RAM_FACTOR = 2.0
 
 
-class WholeModel(Protocol):
+class PooledModel(Protocol):
     """A model that moves as a whole.
 
     Attributes:
@@ -41,7 +41,7 @@ class WholeModel(Protocol):
     def to(self, device: torch.device) -> None: ...
 
 
-Model = TypeVar("Model", bound=WholeModel)
+Model = TypeVar("Model", bound=PooledModel)
 
 
 class _Holder(torch.nn.Module):
@@ -52,7 +52,7 @@ class _Holder(torch.nn.Module):
         self.network: torch.nn.Module | None = None
 
 
-class WholeModelPatcher(ModelPatcher, Generic[Model]):
+class PooledModelPatcher(ModelPatcher, Generic[Model]):
     """Loads a model, and unloads it, as a whole.
 
     On unloading, weights go to main memory if they can be moved, if that is another place than
@@ -147,7 +147,7 @@ class WholeModelPatcher(ModelPatcher, Generic[Model]):
         self.model.model_loaded_weight_memory = nbytes
 
 
-class WholeModelPool(Generic[Model]):
+class TransformersPool(Generic[Model]):
     """The models of all nodes of a kind: one copy for each key.
 
     Args:
@@ -155,7 +155,7 @@ class WholeModelPool(Generic[Model]):
     """
 
     def __init__(self, on_unload: Callable[[Model], None] = lambda _: None) -> None:
-        self.patchers: dict[Hashable, WholeModelPatcher[Model]] = {}
+        self.patchers: dict[Hashable, PooledModelPatcher[Model]] = {}
         self._on_unload = on_unload
         self._lock = threading.RLock()
 
@@ -167,11 +167,11 @@ class WholeModelPool(Generic[Model]):
         size: int,
         device: torch.device,
         headroom: int,
-    ) -> tuple[Model, WholeModelPatcher[Model]]:
+    ) -> tuple[Model, PooledModelPatcher[Model]]:
         """Return the model of a key on its device, with room for what it computes.
 
         Args:
-            path, read, size: as `WholeModelPatcher` takes them.
+            path, read, size: as `PooledModelPatcher` takes them.
             headroom: bytes beside the weights: keys and values, activations.
 
         Raises:
@@ -181,7 +181,7 @@ class WholeModelPool(Generic[Model]):
             patcher = self.patchers.get(key)
             if patcher is None:
                 self._forget_unloaded()
-                patcher = self.patchers[key] = WholeModelPatcher(
+                patcher = self.patchers[key] = PooledModelPatcher(
                     path,
                     read,
                     size,
@@ -196,7 +196,7 @@ class WholeModelPool(Generic[Model]):
                 raise RuntimeError("ComfyUI did not load the model")
             return patcher.local, patcher
 
-    def drop(self, patcher: WholeModelPatcher[Model]) -> None:
+    def drop(self, patcher: PooledModelPatcher[Model]) -> None:
         """Give all memory of a model back."""
         with self._lock:
             loaded = model_management.current_loaded_models

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...defaults import VLM
 from ..text.thinking import Piece
 from .network_thread import Emit, detached, run_in_thread
 from .openai_reply import Reply, Usage
@@ -27,7 +28,7 @@ class RemoteEngine:
 
     Args:
         server: the address, such as ``http://localhost:8000/v1``; without a path, /v1 is meant.
-        model: the model's name there; see `list_models`.
+        model: the model's name there.
         key: where the API key lies, if the server wants one.
 
     Attributes:
@@ -92,7 +93,7 @@ class RemoteEngine:
         self,
         requests: Sequence[ChatRequest],
         images: Mapping[str, bytes] | None = None,
-        concurrency: int = 4,
+        concurrency: int = VLM["engine.concurrency"],
         on_piece: Callable[[int, Piece], None] | None = None,
         on_outcome: Callable[[int, Outcome], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -130,22 +131,6 @@ class RemoteEngine:
             if isinstance(outcome, Reply):
                 self.usage += outcome.usage
         return outcomes
-
-    def list_models(self, cancelled: Callable[[], bool] | None = None) -> list[str]:
-        """The names of the models that the server offers.
-
-        Raises:
-            RemoteError, RemoteCancelledError, SecretError: as for `generate`.
-        """
-
-        async def main(_: Emit) -> list[str]:
-            async with RemoteCall(self.server, self._key, self._settings) as call:
-                try:
-                    return await call.models()
-                finally:
-                    self.requests += call.requests
-
-        return run_in_thread(main, cancelled)
 
     async def _all(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..factors.delta import LowRank
-from .shrink import Limit, shrink
+from .lower_rank import Limit, shrink
 
 EXACT_SIDE = 512  # up to this many rows or columns, decomposing all takes well under a second
 _SPARE = 16

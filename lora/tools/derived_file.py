@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...byte_lru import ByteLru
 from ..errors import Unusable
-from ..files.cache import ByteLru
 from ..files.open_file import LoraFile
 from ..files.writer import TensorWriter
 from ..loader import Lora, load_lora
 from ..mapping.architecture import Architecture
 from ..mapping.tensor_names import UNMATCHED
-from .encode import Encoded, encode
 from .errors import ToolError
-from .shrink import Limit
-from .styles import style_of
+from .lower_rank import Limit
+from .name_styles import style_of
+from .unit_tensors import Encoded, encode
 from .units import gather
 
 MARK = "vivace"

@@ -30,7 +30,7 @@ class GraphKey(NamedTuple):
 
 
 @dataclass
-class Graph:
+class CompiledGraph:
     """A compiled graph. `warmup_seconds` is what compiling took, `runs` how often it ran since."""
 
     function: Callable[..., torch.Tensor]
@@ -51,7 +51,7 @@ class CompiledGraphs:
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, backend: Backend = "inductor") -> None:
-        self.graphs: dict[GraphKey, Graph] = {}
+        self.graphs: dict[GraphKey, CompiledGraph] = {}
         self.failures: dict[Hashable, str] = {}
         self._limit = limit
         self._backend = backend
@@ -109,12 +109,12 @@ class CompiledGraphs:
         geometry: TowerGeometry,
         pixel_values: torch.Tensor,
         tables: GridTables,
-    ) -> Graph:
+    ) -> CompiledGraph:
         if len(self.graphs) >= self._limit:
             del self.graphs[next(other for other in self.graphs if other.tower != key.tower)]
         device = pixel_values.device
         started = perf_counter()
-        graph = Graph(compile_whole(encode_frames, device, self._backend))
+        graph = CompiledGraph(compile_whole(encode_frames, device, self._backend))
         warm_up(graph.function, device, tower, geometry, pixel_values, tables)
         graph.warmup_seconds = perf_counter() - started
         self.graphs[key] = graph

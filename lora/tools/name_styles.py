@@ -18,7 +18,7 @@ STYLES = ("comfyui", "kohya", "peft")
 
 
 @dataclass(frozen=True)
-class Names:
+class StyleNames:
     """The names of one module's tensors in a style."""
 
     stem: str
@@ -31,15 +31,15 @@ class Names:
         return f"{self.stem}.{suffix}"
 
 
-def names(style: str, architecture: Architecture, module: str, part: str | None) -> Names:
+def names(style: str, architecture: Architecture, module: str, part: str | None) -> StyleNames:
     """The names of a module, or of the part of it that a style has by itself."""
     if style == "peft":
         stem = f"transformer.{_in_diffusers(architecture, module, part)}"
-        return Names(stem, "lora_A.weight", "lora_B.weight", "lora_magnitude_vector.weight")
+        return StyleNames(stem, "lora_A.weight", "lora_B.weight", "lora_magnitude_vector.weight")
     stem = f"diffusion_model.{module}"
     if style == "kohya":
         stem = f"lora_unet_{module.replace('.', '_')}"
-    return Names(stem, "lora_down.weight", "lora_up.weight", "dora_scale")
+    return StyleNames(stem, "lora_down.weight", "lora_up.weight", "dora_scale")
 
 
 def parts(style: str, architecture: Architecture, module: str) -> tuple[str | None, ...]:
