@@ -110,7 +110,7 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def untouched(model: Any) -> bool:
     """Whether nothing of ours is left on the shared modules."""
-    from vivace.wrappers.lora.branch import CHANGED
+    from vivace.wrappers.lora.branch_set import CHANGED
     from vivace.wrappers.targets.branch_layer import MARK
 
     network = model.model.diffusion_model
