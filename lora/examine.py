@@ -163,7 +163,7 @@ def look(
     """Return what is in a file, by its header; see `inspect`."""
     known = architectures or standard()
     content = identity(path)
-    seen = _seen.get(_key(path, content, known))
+    seen = SEEN.get(_key(path, content, known))
     if seen is not None:
         return seen
     with LoraFile(path) as file:
@@ -173,9 +173,9 @@ def look(
     return seen
 
 
-_REMEMBERED = 64
+REMEMBERED = 64
 _LARGEST = 2**20  # characters of metadata, of which some files have 30 MB
-_seen: OrderedDict[tuple[str, Identity, tuple[Architecture, ...]], Seen] = OrderedDict()
+SEEN: OrderedDict[tuple[str, Identity, tuple[Architecture, ...]], Seen] = OrderedDict()
 _lock = Lock()
 
 
@@ -186,9 +186,9 @@ def remember(
     if sum(map(len, seen.metadata.values())) > _LARGEST:
         return
     with _lock:
-        _seen[_key(path, content, known)] = seen
-        while len(_seen) > _REMEMBERED:
-            _seen.popitem(last=False)
+        SEEN[_key(path, content, known)] = seen
+        while len(SEEN) > REMEMBERED:
+            SEEN.popitem(last=False)
 
 
 def _key(

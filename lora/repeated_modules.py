@@ -47,7 +47,7 @@ def settle(rivals: Sequence[Rival]) -> tuple[list[Rival], list[tuple[Rival, str]
         left, zero = list(rivals[:1]), list(rivals[1:])
     for i, one in enumerate(left):
         for other in left[i + 1 :]:
-            _require_same(one, other)
+            require_same(one, other)
     dropped = [(rival, "is all zero, and the module is given otherwise too") for rival in zero]
     left.sort(key=lambda rival: rival.rows)
     kept: list[Rival] = []
@@ -88,7 +88,12 @@ def _complete(smaller: Sequence[Rival], largest: Rival) -> bool:
     return True
 
 
-def _require_same(one: Rival, other: Rival) -> None:
+def require_same(one: Rival, other: Rival) -> None:
+    """Compare two spellings where both change the same rows.
+
+    Raises:
+        Unusable: they say different things.
+    """
     for a in one.entries:
         for b in other.entries:
             span = _common(a, b)

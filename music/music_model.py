@@ -63,7 +63,7 @@ class MusicModel:
         self.codebooks = int(decoder.num_codebooks)
         self.channels = int(decoder.audio_channels)
         self.start = int(decoder.pad_token_id)
-        self._positions = int(decoder.max_position_embeddings)
+        self.positions = int(decoder.max_position_embeddings)
         self._features: Any = None
 
     @property
@@ -92,7 +92,7 @@ class MusicModel:
         Args:
             before: positions that something else takes.
         """
-        room = self._positions - before - self.codebooks // self.channels
+        room = self.positions - before - self.codebooks // self.channels
         return min(room, int(TRAINED_SECONDS * self.frame_rate))
 
     def features(self) -> Any:

@@ -102,7 +102,7 @@ def compose(
         RuntimeError: the model computes no usable numbers.
     """
     started = perf_counter()
-    job = _Job(model, request, progress)
+    job = Job(model, request, progress)
     known = job.known()
     codes, windows = job.write(known)
     written = perf_counter()
@@ -127,7 +127,9 @@ def compose(
     return Music(audio, report)
 
 
-class _Job:
+class Job:
+    """One request to a model: what it is to write, and how far it has come."""
+
     def __init__(self, model: MusicModel, request: MusicRequest, progress: Progress) -> None:
         self.model, self.request, self.progress = model, request, progress
         self.done = self.total = 0
@@ -172,7 +174,7 @@ class _Job:
 
     def write(self, known: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Return all codes, those known in front, and the number of windows."""
-        plan = self._windows(known.shape[-1])
+        plan = self.windows(known.shape[-1])
         self.total = sum(new_steps(self.model, frames) for _, frames in plan)
         sampler = CodeSampler(self.request.sampling, self.request.variations)
         codes = known
@@ -189,7 +191,7 @@ class _Job:
             codes = torch.cat((codes, new), -1)
         return codes, len(plan)
 
-    def _windows(self, known: int) -> list[tuple[int, int]]:
+    def windows(self, known: int) -> list[tuple[int, int]]:
         """For each window, the frames that it goes on from and those that it adds."""
         plan, here, missing = [], known, self.frames
         while missing:

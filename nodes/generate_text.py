@@ -137,7 +137,7 @@ class GenerateText(io.ComfyNode):
         values.configure_cache()
         turn = take_turn(
             values.engine_choice(engine, api_key),
-            _conversation(chat, system_prompt),
+            conversation_of(chat, system_prompt),
             prompt,
             [image for image in (images or {}).values() if image is not None],
             settings,
@@ -259,7 +259,12 @@ def _json_form(answer_format: dict[str, Any] | None) -> JsonForm | None:
     return JsonForm(schema, chosen["retries"])
 
 
-def _conversation(chat: Any, system_prompt: str) -> Any:
+def conversation_of(chat: Any, system_prompt: str) -> Any:
+    """Return the `Chat` to go on with; a system prompt takes the place of its own.
+
+    Raises:
+        ValueError: `chat` is something else.
+    """
     from ..vlm.text.chat import Chat
 
     if chat is None:

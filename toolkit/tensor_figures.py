@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-_CHUNK = 2**22
+CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def measure(tensor: torch.Tensor) -> TensorFigures | None:
     lowest, highest = math.inf, -math.inf
     # The average is subtracted before squaring, as far as it is known from the first elements.
     shift: float | None = None
-    for part in unique.reshape(-1).split(_CHUNK):
+    for part in unique.reshape(-1).split(CHUNK):
         values = (part.abs() if part.is_complex() else part).cpu().double()
         nan += int(values.isnan().sum())
         infinite += int(values.isinf().sum())

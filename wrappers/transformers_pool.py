@@ -18,7 +18,7 @@ from comfy import model_management
 from comfy.model_patcher import ModelPatcher
 
 # A model that is evicted stays in main memory only where that leaves as much again for others.
-_RAM_FACTOR = 2.0
+RAM_FACTOR = 2.0
 
 
 class PooledModel(Protocol):
@@ -134,7 +134,7 @@ class PooledModelPatcher(ModelPatcher, Generic[Model]):
 
     def _unload(self, local: Model) -> None:
         moves = local.movable and self.offload_device != self.load_device
-        if not moves or psutil.virtual_memory().available < _RAM_FACTOR * self.size:
+        if not moves or psutil.virtual_memory().available < RAM_FACTOR * self.size:
             self.drop()
             return
         self._on_unload(local)

@@ -16,7 +16,7 @@ from ...lora.mapping.supported_models import qwen_image
 from ...svdquant.reader import CheckpointFile
 from ...svdquant.save import write_converted
 from .harness import Result, Target, Timings, spread
-from .memory import _high_water, _resident
+from .memory import high_water, resident
 
 RANK, GROUP = 32, 64
 _WHY = (
@@ -136,9 +136,9 @@ def _peak(path: Path) -> int:
 
 def _main(path: str) -> None:
     torch.empty(1)
-    before = _resident()
+    before = resident()
     kept = _load(Path(path))
-    json.dump({"peak_bytes": _high_water() - before, "kept": len(kept)}, sys.stdout)
+    json.dump({"peak_bytes": high_water() - before, "kept": len(kept)}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Engine:
 
 def forget_mappings() -> None:
     """Forget how names were mapped, but keep the tables of module spellings."""
-    mapping._map_key_set.cache_clear()
+    mapping.map_key_set.cache_clear()
     mapping.resolve_names.cache_clear()
 
 
@@ -53,5 +53,5 @@ def forget_everything() -> None:
     supported_models.qwen_image.cache_clear()
     supported_models.qwen_image_21.cache_clear()
     supported_models.z_image.cache_clear()
-    examine._seen.clear()
+    examine.SEEN.clear()
     CACHE.clear()

@@ -11,7 +11,7 @@ from ...lora.files.cache import default_limit
 from ...lora.loader import CACHE
 from ...wrappers.lora.apply import apply_loras
 from ...wrappers.lora.branch_set import install, remove
-from ...wrappers.lora.running_model import _running
+from ...wrappers.lora.running_model import RUNNING
 from .contender import Engine, forget_everything
 from .curves import CONSTANT, LINEAR, Curve, often
 from .files import KINDS, write_stack
@@ -99,7 +99,7 @@ def _on_a_model(model: Any, paths: Sequence[Path], timings: Timings) -> None:
     """Apply a stack for the first time in a process, and change it."""
     rows = [(path, 0.8) for path in paths]
     forget_everything()
-    _running.clear()
+    RUNNING.clear()
     CACHE.resize(ROOM)
 
     def apply(changed: Sequence[tuple[Path, float]]) -> Any:
@@ -121,5 +121,5 @@ def _on_a_model(model: Any, paths: Sequence[Path], timings: Timings) -> None:
         timings.time("one off", lambda: apply(rows[:-1]), fresh=False)
         timings.time("one on again", lambda: apply(rows), fresh=False)
     forget_everything()
-    _running.clear()
+    RUNNING.clear()
     CACHE.resize(default_limit)

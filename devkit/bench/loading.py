@@ -13,7 +13,7 @@ import torch
 from ...lora.factors.adapters import non_finite
 from ...lora.files.open_file import LoraFile
 from ...wrappers.lora.apply import apply_loras
-from ...wrappers.lora.running_model import _running
+from ...wrappers.lora.running_model import RUNNING
 from .baselines import Files, comfyui_loader, comfyui_loader_and_pages, read_tensors
 from .contender import Engine, forget_everything
 from .files import Kind
@@ -108,7 +108,7 @@ def _changes(timings: Timings, kind: Kind, files: Files, device: str) -> None:
 def _node(timings: Timings, model: Any, files: Files) -> None:
     """What the nodes call, with the model's own composer and the default cache."""
     forget_everything()
-    _running.clear()
+    RUNNING.clear()
     timings.time(NODE, lambda: apply_loras(model, files, "branch"))
     _strengths(
         timings,
@@ -116,7 +116,7 @@ def _node(timings: Timings, model: Any, files: Files) -> None:
         lambda s: apply_loras(model, [(path, s) for path, _ in files], "branch"),
     )
     forget_everything()
-    _running.clear()
+    RUNNING.clear()
 
 
 def _strengths(timings: Timings, name: str, change: Callable[[float], object]) -> None:

@@ -56,9 +56,9 @@ def _main(loader: str, name: str, small: str, path: str) -> None:
     """Load the small file, so that libraries are ready, then the other; write the added peak."""
     load = _loader(loader, name)
     load(Path(small))
-    before = _resident()
+    before = resident()
     kept = load(Path(path))
-    json.dump({"peak_bytes": _high_water() - before, "kept": len(kept)}, sys.stdout)  # pyright: ignore
+    json.dump({"peak_bytes": high_water() - before, "kept": len(kept)}, sys.stdout)  # pyright: ignore
 
 
 def _loader(loader: str, name: str) -> Callable[[Path], object]:
@@ -80,7 +80,7 @@ def _loader(loader: str, name: str) -> Callable[[Path], object]:
     return lambda path: read_tensors([(path, 1.0)], "cpu")
 
 
-def _high_water() -> int:
+def high_water() -> int:
     """The most bytes that this process has had resident.
 
     On Linux not from `getrusage`: its peak survives `exec`, so it is at least the parent's size.
@@ -93,9 +93,9 @@ def _high_water() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes resident now, where the system tells; otherwise the most so far."""
-    return _status("VmRSS") or _high_water()
+    return _status("VmRSS") or high_water()
 
 
 def _status(name: str) -> int | None:

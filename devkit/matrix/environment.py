@@ -47,15 +47,15 @@ def make_environment(cell: Cell, comfyui: Path) -> Path:
     folder = environment_dir(cell.python)
     python = python_in(folder)
     if not python.exists():
-        _uv(uv, "venv", "--clear", "--python", _find_python(cell.python), str(folder))
+        ask_uv(uv, "venv", "--clear", "--python", _find_python(cell.python), str(folder))
     wanted = FOLDER / f"{cell.name}.in"
     wanted.write_text(TRANSFORMERS[cell.transformers] + "\n")
     pins = wanted.with_suffix(".txt")
     sources = [str(comfyui / "requirements.txt"), str(REQUIREMENTS / "torch.in"), str(wanted)]
     if cell.extras:
         sources += [str(ROOT / "pyproject.toml"), "--all-extras"]
-    _uv(uv, "pip", "compile", "--upgrade", "--python", str(python), *sources, "-o", str(pins))
-    _uv(uv, "pip", "sync", "--python", str(python), str(pins))
+    ask_uv(uv, "pip", "compile", "--upgrade", "--python", str(python), *sources, "-o", str(pins))
+    ask_uv(uv, "pip", "sync", "--python", str(python), str(pins))
     return python
 
 
@@ -79,7 +79,13 @@ def _find_python(version: str) -> str:
     return str(programs[-1]) if programs else version
 
 
-def _uv(uv: str, *arguments: str) -> None:
+def ask_uv(uv: str, *arguments: str) -> None:
+    """Run `uv`, and tell an index that cannot be reached from requirements that cannot be met.
+
+    Raises:
+        UnsupportedError: the requirements cannot be met together, or there is no such Python.
+        DevError: the package index cannot be reached.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     command = [uv, *arguments, "--quiet", "--color", "never"]
     done = subprocess.run(

@@ -129,6 +129,11 @@ class ComfyServer:
         assert self._process is not None  # noqa: S101 - only called inside `with`
         return self._process.pid
 
+    def kill(self) -> None:
+        """End it at once, in the middle of whatever it does."""
+        assert self._process is not None  # noqa: S101 - only called inside `with`
+        self._process.kill()
+
     def wait(self) -> int:
         """Wait for the server to end by itself; its exit status."""
         assert self._process is not None  # noqa: S101 - only called inside `with`

@@ -72,11 +72,16 @@ def _scale(plan: ModulePlan, parts: Parts) -> float:
     if plan.scale is not None:
         return plan.scale
     if "scaling" in parts:
-        return _number("lora_scaling", parts["scaling"])
-    return _number("alpha", parts["alpha"]) / (plan.rank or 1)
+        return usable_number("lora_scaling", parts["scaling"])
+    return usable_number("alpha", parts["alpha"]) / (plan.rank or 1)
 
 
-def _number(name: str, tensor: Tensor) -> float:
+def usable_number(name: str, tensor: Tensor) -> float:
+    """Return the number that a file states, an alpha or a scale.
+
+    Raises:
+        Unusable: it is 0 or not finite.
+    """
     value = float(tensor.item())
     if not math.isfinite(value):
         raise Unusable(f"{name} is {value}")

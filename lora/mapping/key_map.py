@@ -122,7 +122,7 @@ def map_keys(
     The architecture is `chosen`, or the one that knows most of the names.
     """
     found = frozenset(keys)
-    return _map_key_set(found, architectures, chosen)
+    return map_key_set(found, architectures, chosen)
 
 
 @lru_cache(maxsize=32)
@@ -194,9 +194,10 @@ def _most_names(names: Names, architectures: tuple[Architecture, ...]) -> Archit
 
 
 @lru_cache(maxsize=32)
-def _map_key_set(
+def map_key_set(
     keys: frozenset[str], architectures: tuple[Architecture, ...], chosen: Architecture | None
 ) -> KeyMap:
+    """Map a set of names, as `map_keys`; this is what is memoized."""
     names = resolve_names(keys, architectures)
     best = chosen or _most_names(names, architectures)
     entries = dict(names.foreign)

@@ -133,7 +133,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
         return subprocess.CompletedProcess(command, 0)
 
     prepared = (NEWEST, Path("python"), Path("comfyui"))
-    monkeypatch.setattr(commands, "_prepare", lambda _: prepared)
+    monkeypatch.setattr(commands, "prepare", lambda _: prepared)
     monkeypatch.setattr(commands.subprocess, "run", run)
     return found
 

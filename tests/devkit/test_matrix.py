@@ -157,7 +157,7 @@ def test_the_network_is_told_from_the_requirements(
 ) -> None:
     monkeypatch.setattr(environment, "FOLDER", tmp_path)
     with pytest.raises(error, match=words):
-        environment._uv(sys.executable, "-c", f"raise SystemExit({said!r})")
+        environment.ask_uv(sys.executable, "-c", f"raise SystemExit({said!r})")
 
 
 def test_every_module_of_the_pack_is_imported(comfyui_folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_registry_that_is_out_of_reach_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(web_checks, "TOOLS_FOLDER", tmp_path / "node")
-    monkeypatch.setattr(web_checks, "_NPM", "raise SystemExit(7)")
+    monkeypatch.setattr(web_checks, "NPM", "raise SystemExit(7)")
     with pytest.raises(DevError, match=r"`npm ci` failed \(exit status 7.*go online"):
         web_checks.ensure_web_tools(PYTHON)
     assert not (tmp_path / "node" / "vivace.stamp").exists()

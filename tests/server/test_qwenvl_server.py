@@ -5,72 +5,20 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from support.graphs import free, node
+from support.graphs import node
 from support.openai_server import OpenAIServer, answer, hang, stream
-from vivace.devkit.demo.workflow import Run, build
-from vivace.devkit.doubles.demo_models import MODEL_FILE
-from vivace.devkit.rig.client import ComfyClient, Prompt, PromptFailedError, PromptRejectedError
+from support.qwenvl_graphs import ask, figures, graph, local, picture, run
+from vivace.devkit.rig.client import ComfyClient, PromptFailedError, PromptRejectedError
 
-SMALL = "small-qwen3_vl"
 OTHER = "small-qwen2_5_vl"
-GREEDY = {"sampling": "greedy"}
-
-
-def local(model: str = SMALL, **inputs: Any) -> dict[str, Any]:
-    found = {"engine": "local", "engine.model": model, "engine.dtype": "float32"}
-    return found | {f"engine.{name}": value for name, value in inputs.items()}
 
 
 def remote(url: str, **inputs: Any) -> dict[str, Any]:
     found = {"engine": "server", "engine.address": url, "engine.server_model": "tiny"}
     return found | {f"engine.{name}": value for name, value in inputs.items()}
-
-
-def picture(color: int, width: int = 96, height: int = 64) -> dict[str, Any]:
-    return node("EmptyImage", width=width, height=height, batch_size=1, color=color)
-
-
-def ask(prompt: str = "What is it?", **inputs: Any) -> dict[str, Any]:
-    values = {"prompt": prompt, "max_tokens": 8, "preset": "None (my prompt only)", **GREEDY}
-    return node("VivaceQwenVL", **(values | (inputs if "engine" in inputs else local() | inputs)))
-
-
-def graph(color: int = 0xFF0000, **inputs: Any) -> Prompt:
-    return {
-        "image": picture(color),
-        "ask": ask(**{"images.image0": ["image", 0]}, **inputs),
-        "text": node("PreviewAny", source=["ask", 0]),
-    }
-
-
-def figures(report: str) -> tuple[int, int]:
-    """Images from the cache, and encoded."""
-    found = re.search(r"(\d+) from the cache, (\d+) encoded", report)
-    assert found, report
-    return int(found[1]), int(found[2])
-
-
-def run(client: ComfyClient, prompt: Prompt, name: str = "ask") -> dict[str, Any]:
-    return {key: value[0] for key, value in client.run(prompt)[name].items() if value}
-
-
-@pytest.fixture
-def memory(client: ComfyClient) -> Any:
-    def look(**inputs: Any) -> dict[str, list[str]]:
-        return client.run({"memory": node("VivaceTestMemory", **inputs)})["memory"]
-
-    return look
-
-
-@pytest.fixture
-def fresh(client: ComfyClient) -> None:
-    client.run({"cache": node("VivaceQwenVLCache", action="clear memory and disk")})
 
 
 @pytest.mark.usefixtures("fresh")
@@ -105,84 +53,6 @@ def test_several_images_a_batch_and_a_video(client: ComfyClient) -> None:
 def test_it_is_a_plain_language_model_too(client: ComfyClient) -> None:
     prompt = {"ask": ask("Tell me.")}
     assert run(client, prompt)["text"]
-
-
-def test_nodes_share_one_copy_and_a_changed_setting_loads_another(
-    client: ComfyClient, memory: Any
-) -> None:
-    free(client, unload_models=True)
-    prompt = graph(prompt="one")
-    prompt["more"] = ask("two", **{"images.image0": ["image", 0]})
-    prompt["memory"] = node("VivaceTestMemory", after=["more", 0])
-    client.run(prompt)
-    seen = memory()
-    assert seen["loaded"] == ["PooledModelPatcher"]
-    assert len(seen["alive"]) == 1
-    client.run(graph(prompt="three", **local(compile_vision="off")))
-    assert len(memory()["alive"]) == 1
-    client.run(graph(prompt="three", **local(attention="eager")))
-    assert len(memory()["alive"]) == 2
-
-
-def test_free_gives_the_memory_back_and_the_image_cache_stays(
-    client: ComfyClient, memory: Any
-) -> None:
-    before = run(client, graph(prompt="before"))["text"]
-    assert memory()["alive"]
-    free(client, unload_models=True, free_memory=True)
-    seen = memory()
-    assert seen.get("alive", []) == []
-    assert seen.get("loaded", []) == []
-    after = run(client, graph(prompt="before"))
-    assert after["text"] == before
-    assert figures(after["report"]) == (1, 0)
-
-
-@pytest.fixture
-def small_device(client: ComfyClient, models: Path) -> Iterator[None]:
-    """A device that the demo's model and a small QwenVL do not fit on together."""
-    size = (models / "diffusion_models" / MODEL_FILE).stat().st_size
-    free(client, unload_models=True, free_memory=True)
-    client.run({"device": node("VivaceTestSmallDevice", nbytes=int(1.1 * size) + 2**20)})
-    yield
-    free(client, unload_models=True, free_memory=True)
-    client.run({"device": node("VivaceTestSmallDevice", nbytes=0)})
-
-
-@pytest.mark.usefixtures("small_device")
-def test_a_model_that_is_loaded_evicts_it_and_it_comes_back(
-    client: ComfyClient, memory: Any
-) -> None:
-    text = run(client, graph(prompt="evict"))["text"]
-    assert memory()["loaded"] == ["PooledModelPatcher"]
-    sampled = build(Run("evicting", []), MODEL_FILE, None, 3584, [])
-    client.run(sampled)
-    # Older versions let go of the sampled model when a prompt without it runs, as this look does.
-    assert "PooledModelPatcher" not in memory()["loaded"]
-    again = graph(prompt="evict")
-    again["ask"]["inputs"]["seed"] = 1  # so that the node runs again
-    assert run(client, again)["text"] == text
-    assert "PooledModelPatcher" in memory()["loaded"]
-
-
-@pytest.mark.parametrize("quantization", ["8-bit", "4-bit"])
-def test_a_quantized_model_is_dropped_and_built_again(
-    client: ComfyClient, memory: Any, quantization: str
-) -> None:
-    free(client, unload_models=True)
-    asked = graph(prompt="quantized", **local(quantization=quantization))
-    text = run(client, asked)["text"]
-    assert len(memory()["alive"]) == 1
-    free(client, unload_models=True)
-    assert memory().get("alive", []) == []
-    asked["ask"]["inputs"]["seed"] = 1
-    assert run(client, asked)["text"] == text
-
-
-def test_keep_loaded_off_gives_it_back_after_the_run(client: ComfyClient, memory: Any) -> None:
-    free(client, unload_models=True)
-    run(client, graph(prompt="short", **local(keep_loaded=False)))
-    assert memory().get("alive", []) == []
 
 
 def test_an_interrupt_ends_it_within_a_token(client: ComfyClient) -> None:
@@ -271,79 +141,6 @@ def test_a_server_that_hangs_can_be_interrupted(client: ComfyClient) -> None:
             client.wait(prompt_id, 30)
         assert "exception_type" not in failure.value.details
         assert server.disconnected.wait(10)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    for number, color in enumerate(("red", "green", "blue", "red")):
-        Image.new("RGB", (96, 64), color).save(tmp_path / f"{number}.png")
-    return tmp_path
-
-
-def batch(folder: Path | None = None, **inputs: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {"prompt": "Describe.", "max_tokens": 6, "batch_size": 3, **GREEDY}
-    values |= {"preset": "None (my prompt only)"} | local()
-    values |= {"folder": str(folder)} if folder else {}
-    return node("VivaceQwenVLBatch", **(values | inputs))
-
-
-@pytest.mark.usefixtures("fresh")
-def test_a_folder_is_captioned_and_goes_on_where_it_stopped(
-    client: ComfyClient, pictures: Path
-) -> None:
-    (pictures / "2.txt").write_text("mine\n", encoding="utf-8")
-    found = run(client, {"ask": batch(pictures)})
-    assert "3 written, 1 there already, 0 failed" in found["report"]
-    assert (pictures / "2.txt").read_text(encoding="utf-8") == "mine\n"
-    texts = [(pictures / f"{number}.txt").read_text(encoding="utf-8") for number in (0, 1, 3)]
-    assert texts[0] == texts[2]
-    # Two of the three are equal.
-    assert figures(found["report"])[1] == 2
-    again = run(client, {"ask": batch(pictures)})
-    assert "0 written, 4 there already" in again["report"]
-    over = run(client, {"ask": batch(pictures, existing="overwrite")})
-    assert "4 written" in over["report"]
-    assert figures(over["report"])[1] == 1  # blue was not encoded before
-    assert (pictures / "2.txt").read_text(encoding="utf-8") != "mine\n"
-
-
-def test_a_broken_file_does_not_stop_the_others(client: ComfyClient, pictures: Path) -> None:
-    (pictures / "1.png").write_bytes(b"no image")
-    Image.new("RGB", (2000, 2)).save(pictures / "2.png")
-    found = run(client, {"ask": batch(pictures)})
-    assert "2 written, 0 there already, 2 failed" in found["report"]
-    assert "1.png" in found["report"]
-    assert not (pictures / "1.txt").exists()
-
-
-def test_a_batch_of_images_is_a_list_of_captions(client: ComfyClient) -> None:
-    prompt = {
-        "images": node("EmptyImage", width=96, height=64, batch_size=5, color=0x335577),
-        "ask": batch(images=["images", 0]),
-        "each": node("PreviewAny", source=["ask", 0]),
-    }
-    outputs = client.run(prompt)
-    assert len(outputs["each"]["text"]) == 5
-    assert len(set(outputs["each"]["text"])) == 1
-    assert "5 written" in outputs["ask"]["report"][0]
-    single = {"image": picture(0x335577), "ask": ask("Describe.", max_tokens=6)}
-    single["ask"]["inputs"]["images.image0"] = ["image", 0]
-    assert run(client, single)["text"] == outputs["each"]["text"][0]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        ({}, "Connect images, or name a folder"),
-        ({"folder": "/nowhere/at/all"}, "/nowhere/at/all"),
-        ({"folder": "relative"}, "relative"),
-    ],
-)
-def test_a_batch_of_nothing_is_an_error(
-    client: ComfyClient, inputs: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(PromptFailedError, match=message):
-        client.run({"ask": batch(**inputs)})
 
 
 def test_the_cache_node_shows_and_clears(client: ComfyClient) -> None:

@@ -61,11 +61,14 @@ class PrefixCache:
 
     Args:
         limit: bytes to keep; 0 keeps nothing.
+
+    Attributes:
+        kept: keys and values of tokens, by the model, the tokens and the images before them.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._lock = threading.RLock()  # models are dropped at any time, also inside of it
-        self._kept: ByteLru[_Prefix] = ByteLru(limit)
+        self.kept: ByteLru[_Prefix] = ByteLru(limit)
         self._models: dict[int, weakref.ref[torch.nn.Module]] = {}
         self._statistics = PrefixStatistics()
 
@@ -74,10 +77,10 @@ class PrefixCache:
         with self._lock:
             return replace(
                 self._statistics,
-                entries=len(self._kept),
-                nbytes=self._kept.nbytes,
-                limit=self._kept.limit,
-                evictions=self._kept.evictions,
+                entries=len(self.kept),
+                nbytes=self.kept.nbytes,
+                limit=self.kept.limit,
+                evictions=self.kept.evictions,
             )
 
     def start(
@@ -92,11 +95,11 @@ class PrefixCache:
             return None
         own = _key(language, prompt, images, len(prompt.ids))
         with self._lock:
-            lengths = {key: _shared(key, own) for key, _ in self._kept.by_use()}
+            lengths = {key: _shared(key, own) for key, _ in self.kept.by_use()}
             key = max(lengths, key=lambda key: lengths[key], default=own)
             length = min(lengths.get(key, 0), len(prompt.ids) - 1)
             worth = length >= (min(prompt.media_end, WORTH_TOKENS) or WORTH_TOKENS)
-            prefix = self._kept.get(key) if worth else None
+            prefix = self.kept.get(key) if worth else None
             if prefix is None:
                 self._count(misses=int(prompt.media_end > 0))
                 return None
@@ -130,7 +133,7 @@ class PrefixCache:
         key = _key(language, prompt, images, end)
         nbytes = _nbytes(cache, end)
         with self._lock:
-            if nbytes is None or nbytes > self._kept.limit or self._holds(key):
+            if nbytes is None or nbytes > self.kept.limit or self._holds(key):
                 return
         layers = [
             (layer.keys[..., :end, :].clone(), layer.values[..., :end, :].clone())
@@ -139,20 +142,20 @@ class PrefixCache:
         with self._lock:
             if self._holds(key):
                 return
-            for known, _ in self._kept.by_use():
+            for known, _ in self.kept.by_use():
                 if whole and _begins(known, key):
-                    self._kept.pop(known)
+                    self.kept.pop(known)
             if key.model not in self._models:
                 forget = _forgetter(weakref.ref(self), key.model)
                 self._models[key.model] = weakref.ref(language.model, forget)
-            self._kept.put(key, _Prefix(layers, nbytes))
+            self.kept.put(key, _Prefix(layers, nbytes))
 
     def _holds(self, key: _Key) -> bool:
-        return any(_begins(key, known) for known, _ in self._kept.by_use())
+        return any(_begins(key, known) for known, _ in self.kept.by_use())
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
-        self._kept.resize(limit)
+        self.kept.resize(limit)
 
     def clear(self, model: torch.nn.Module | None = None) -> None:
         """Forget the prefixes of a model, or all of them. The statistics go on."""
@@ -160,9 +163,9 @@ class PrefixCache:
 
     def _forget(self, model: int | None) -> None:
         with self._lock:
-            for key, _ in self._kept.by_use():
+            for key, _ in self.kept.by_use():
                 if model in (None, key.model):
-                    self._kept.pop(key)
+                    self.kept.pop(key)
             for known in [known for known in self._models if model in (None, known)]:
                 del self._models[known]
 

@@ -43,6 +43,7 @@ class RemoteCall:
 
     Attributes:
         requests: requests sent, repeated ones included.
+        session: aiohttp's, while this is open.
     """
 
     def __init__(self, url: str, key: Secret | None, settings: RemoteSettings) -> None:
@@ -50,11 +51,11 @@ class RemoteCall:
         self._url = url
         self._key = key
         self._settings = settings
-        self._session: aiohttp.ClientSession
+        self.session: aiohttp.ClientSession
 
     async def __aenter__(self) -> RemoteCall:
         limits = self._settings
-        self._session = aiohttp.ClientSession(
+        self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -67,7 +68,7 @@ class RemoteCall:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        await self.session.close()
 
     async def chat(
         self,
@@ -199,7 +200,7 @@ class RemoteCall:
         self.requests += 1
         fault: RemoteError
         try:
-            async with self._session.request(
+            async with self.session.request(
                 method,
                 self._url + path,
                 data=body,

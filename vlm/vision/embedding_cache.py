@@ -90,31 +90,34 @@ class EmbeddingCache:
     Args:
         limit: bytes to keep in main memory.
         tier: where embeddings are also stored and looked for.
+
+    Attributes:
+        kept: what is in main memory.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT, tier: Tier | None = None) -> None:
         self.tier = tier
-        self._kept: ByteLru[ImageEmbedding] = ByteLru(limit)
+        self.kept: ByteLru[ImageEmbedding] = ByteLru(limit)
         self._lock = threading.Lock()
         self._statistics = CacheStatistics()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.kept)
 
     @property
     def statistics(self) -> CacheStatistics:
         with self._lock:
             return replace(
                 self._statistics,
-                entries=len(self._kept),
-                nbytes=self._kept.nbytes,
-                limit=self._kept.limit,
-                evictions=self._kept.evictions,
+                entries=len(self.kept),
+                nbytes=self.kept.nbytes,
+                limit=self.kept.limit,
+                evictions=self.kept.evictions,
             )
 
     def get(self, key: EmbeddingKey) -> ImageEmbedding | None:
         """Return the embedding and mark it as used, or None."""
-        embedding = self._kept.get(key)
+        embedding = self.kept.get(key)
         if embedding is not None:
             self._count(hits=1, saved_ms=embedding.encode_ms)
             return embedding
@@ -134,16 +137,16 @@ class EmbeddingCache:
             self.tier.put(key, embedding)
 
     def _keep(self, key: EmbeddingKey, embedding: ImageEmbedding) -> None:
-        if not self._kept.put(key, embedding):
+        if not self.kept.put(key, embedding):
             self._count(too_large=1)
 
     def resize(self, limit: int) -> None:
         """Change the bytes to keep, and evict what is too much now."""
-        self._kept.resize(limit)
+        self.kept.resize(limit)
 
     def clear(self) -> None:
         """Forget every embedding, on disk too. The statistics go on."""
-        self._kept.clear()
+        self.kept.clear()
         if self.tier is not None:
             self.tier.clear()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY = "vivace_lora"
-_CHANGED = "_vivace_changed"  # on the network: modules that have a layer now
+CHANGED = "_vivace_changed"  # on the network: modules that have a layer now
 _COMPILED = "torch.compile"  # the key of ComfyUI's own wrapper that compiles the network
 
 
@@ -139,7 +139,7 @@ def install(model: ModelPatcher) -> None:
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
     running.ranks.reconcile(branches.ranks)
-    changed = model.model.diffusion_model.__dict__.setdefault(_CHANGED, [])
+    changed = model.model.diffusion_model.__dict__.setdefault(CHANGED, [])
     for module, layer in _places(branches, running):
         changed.append(module)
         put(module, layer)
@@ -188,7 +188,7 @@ def remove(model: ModelPatcher) -> None:
 
 def _remove_layers(model: ModelPatcher) -> None:
     # It does not matter whose they are: nothing may be left for the next patcher of the model.
-    for module in model.model.diffusion_model.__dict__.pop(_CHANGED, ()):
+    for module in model.model.diffusion_model.__dict__.pop(CHANGED, ()):
         take_off(module)
     offload = RunningModel.of(model).offload
     for module in offload.copies() if offload else ():  # made anew while layers were on block 0

@@ -80,9 +80,9 @@ class RunningModel:
         Raises:
             ValueError: the model is neither a Qwen-Image nor a Z-Image.
         """
-        found = _running.get(model.model)
+        found = RUNNING.get(model.model)
         if found is None:
-            found = _running[model.model] = cls(model)
+            found = RUNNING[model.model] = cls(model)
         return found
 
     def module(self, path: str) -> torch.nn.Module | None:
@@ -179,7 +179,7 @@ class RunningModel:
             raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
 
 
-_running: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
+RUNNING: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
 
 
 def architecture_of(model: ModelPatcher) -> Architecture:

@@ -86,7 +86,7 @@ def load_svdquant(
     """
     mark = source_mark(stamp(path)) if Path(path).is_file() else ""
     copy = converted_path(path)
-    source = copy if _is_copy_of(copy, mark) else path
+    source = copy if is_copy_of(copy, mark) else path
     with CheckpointFile(source) as file:
         state_dict = _read(file, progress)
         is_copy = file.converted
@@ -97,7 +97,8 @@ def load_svdquant(
     return model
 
 
-def _is_copy_of(copy: Path, mark: str) -> bool:
+def is_copy_of(copy: Path, mark: str) -> bool:
+    """Whether a file is the converted copy of the checkpoint with this `source_mark`."""
     if not copy.is_file():
         return False
     try:

@@ -17,7 +17,7 @@ import torch
 
 from ...lora.factors.branch import Branch
 
-_LAYER = "_vivace_branch"
+MARK = "_vivace_branch"  # the attribute of a module where its layer is
 
 
 class Layer(Protocol):
@@ -113,12 +113,12 @@ def moved(branch: Branch, device: torch.device) -> Branch:
 def put(module: Any, layer: Layer) -> None:
     """Make a module's calls go through a layer, until `take_off`."""
     module.__class__ = _with_layer(type(module))
-    module.__dict__[_LAYER] = layer
+    module.__dict__[MARK] = layer
 
 
 def take_off(module: Any) -> None:
     """Undo `put`, if it was done."""
-    if module.__dict__.pop(_LAYER, None) is not None:
+    if module.__dict__.pop(MARK, None) is not None:
         module.__class__ = type(module).__base__
 
 
@@ -131,7 +131,7 @@ def plain_call(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
 @lru_cache(maxsize=64)
 def _with_layer(cls: type[torch.nn.Module]) -> type[torch.nn.Module]:
     def __call__(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: N807
-        layer = self.__dict__[_LAYER]
+        layer = self.__dict__[MARK]
         return layer(x, layer.product(self, x, *args, **kwargs), self)
 
     return type(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})

@@ -21,7 +21,7 @@ from .branch_layer import BranchLayer
 # What fused operations compute: both linears of a GELU MLP of Qwen-Image, and the projection to Q,
 # K and V with norms and rotation of Z-Image.
 _FUSED = re.compile(r"(.*_mlp)\.net\.(?:0\.proj|2)|(.*attention)\.qkv")
-_STOCK = "comfy.ldm."
+STOCK = "comfy.ldm."  # where ComfyUI's own classes of layers are
 
 
 def fused_parent(path: str) -> str | None:
@@ -32,7 +32,7 @@ def fused_parent(path: str) -> str | None:
 
 def stock_class(module: Any) -> Any:
     """ComfyUI's class that a module's class derives from; None if there is none."""
-    return next((cls for cls in type(module).__mro__ if cls.__module__.startswith(_STOCK)), None)
+    return next((cls for cls in type(module).__mro__ if cls.__module__.startswith(STOCK)), None)
 
 
 class Unfused:

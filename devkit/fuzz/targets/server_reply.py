@@ -56,7 +56,7 @@ def _outcome(value: dict[str, Any], chunks: list[bytes]) -> Any:
     stops = value.get("stops")
     stops = [s for s in stops if isinstance(s, str) and s] if isinstance(stops, list) else []
     call = RemoteCall(_URL, None, RemoteSettings(tries=1))
-    call._session = _Session(value, chunks)  # pyright: ignore[reportAttributeAccessIssue]
+    call.session = _Session(value, chunks)  # pyright: ignore[reportAttributeAccessIssue]
     pieces: list[Piece] = []
     opened = value.get("opened") is True
     reply: Reply | None = None

@@ -309,19 +309,20 @@ def test_a_model_that_changes_while_it_is_loaded_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights might be those of two models; nothing is lost by loading them again."""
+    from transformers import AutoModelForCausalLM
     from vivace.devkit.doubles.small_vlm import save_text_model
     from vivace.vlm import local_model
     from vivace.vlm.loading.load_options import LoadError, LoadOptions
 
     folder = save_text_model("Qwen2", tmp_path / "model")
-    load = local_model._load
+    load = AutoModelForCausalLM.from_pretrained
 
-    def change(*given: Any) -> Any:
-        found = load(*given)
+    def change(*given: Any, **options: Any) -> Any:
+        found = load(*given, **options)
         _age(folder / "model.safetensors")
         return found
 
-    monkeypatch.setattr(local_model, "_load", change)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", change)
     with pytest.raises(LoadError, match="a file changed while the model was being loaded"):
         local_model.load_model(folder, LoadOptions(dtype="float32"))
     assert local_model.load_model(folder, LoadOptions(dtype="float32")).nbytes > 0

@@ -77,16 +77,16 @@ def test_a_converted_copy_is_used_for_its_own_source_only(jump: int, tmp_path: P
     from vivace.lora.files.open_file import stamp
     from vivace.svdquant.save import SOURCE, converted_path, source_mark, write_converted
     from vivace.svdquant.state_dict_names import MARKER
-    from vivace.wrappers.svdquant.svdquant_model import _is_copy_of
+    from vivace.wrappers.svdquant.svdquant_model import is_copy_of
 
     source = tmp_path / "model.safetensors"
     source.write_bytes(b"x" * 100)
     copy, mark = converted_path(source), source_mark(stamp(source))
     write_converted(copy, {f"a.{MARKER}": torch.zeros(4, dtype=torch.uint8)}, {SOURCE: mark})
     move(copy, -2 * jump)  # which of the two is newer says nothing
-    assert _is_copy_of(copy, mark)
+    assert is_copy_of(copy, mark)
     move(source, jump)
-    assert not _is_copy_of(copy, source_mark(stamp(source)))
+    assert not is_copy_of(copy, source_mark(stamp(source)))
 
 
 @JUMPS

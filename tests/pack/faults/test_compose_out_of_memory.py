@@ -46,7 +46,7 @@ def test_composing_fails_whole(tmp_path: Path) -> None:
         now = branches()
         assert now.keys() == start.keys()
         assert all(a is b for path in now for a, b in zip(now[path], start[path], strict=True))
-        assert CACHE.nbytes == sum(lora.nbytes for lora in CACHE._items.values())
+        assert CACHE.nbytes == sum(lora.nbytes for _, lora in CACHE.by_use())
         assert differences(model.model.diffusion_model, base) == []
         compose()
         for path, tensors in branches().items():

@@ -68,7 +68,7 @@ def test_answers_of_nodes(tmp_path: Path) -> None:
     def after(error: BaseException | None) -> None:
         assert isinstance(error, Interrupted)
         figures = vlm_session.EMBEDDINGS.statistics
-        kept = vlm_session.EMBEDDINGS._kept.by_use()
+        kept = vlm_session.EMBEDDINGS.kept.by_use()
         assert figures.nbytes == sum(embedding.nbytes for _, embedding in kept)
         (patcher,) = vlm_session.POOL.patchers.values()
         assert patcher.local is not None
@@ -98,7 +98,7 @@ def test_moving_branches_fails_whole(tmp_path: Path) -> None:
     wanted = tiny.sample(patched)
 
     def bring(device: str) -> None:
-        branches._apply(lambda tensor: torch.empty_like(tensor, device=device))
+        branches.to_empty(device=device)
 
     def places() -> set[str]:
         return {layer.branch.A.device.type for layer in branches.layers.values()}

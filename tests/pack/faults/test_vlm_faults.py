@@ -69,7 +69,7 @@ def model(request: pytest.FixtureRequest) -> Iterator[LocalModel]:
 
 def consistent(cache: EmbeddingCache, wanted: dict[EmbeddingKey, ImageEmbedding]) -> None:
     """What is kept is whole, and counted as what it takes."""
-    kept = dict(cache._kept.by_use())
+    kept = dict(cache.kept.by_use())
     assert cache.statistics.nbytes == sum(embedding.nbytes for embedding in kept.values())
     assert cache.statistics.entries == len(kept)
     for key, embedding in kept.items():
@@ -104,7 +104,7 @@ def test_encoding_fails_whole(model: LocalModel, fault: str, tmp_path: Path) -> 
         assert differences(tower.module, base) == []
         consistent(cache, wanted)
         assert {path.name for path in tmp_path.iterdir()} == {
-            key.file_name for key, _ in cache._kept.by_use()
+            key.file_name for key, _ in cache.kept.by_use()
         }
         kept = len(cache)
         again = encode()
@@ -126,7 +126,7 @@ def test_encoding_fails_whole(model: LocalModel, fault: str, tmp_path: Path) -> 
 
 def whole(prefixes: PrefixCache) -> None:
     """What is kept of prompts has all layers, and is counted as what it takes."""
-    entries = prefixes._kept.by_use()
+    entries = prefixes.kept.by_use()
     assert prefixes.statistics.nbytes == sum(prefix.nbytes for _, prefix in entries)
     for key, prefix in entries:
         assert len(prefix.layers) == 4

@@ -76,7 +76,7 @@ def test_a_window_is_what_the_positions_hold_and_half_a_minute(folders: Path) ->
     model = load_music_model(folders / "mono", torch.float32, CPU)
     assert model.window_frames() == POSITIONS - 4
     assert model.window_frames(20) == POSITIONS - 24
-    model._positions = 2048
+    model.positions = 2048
     assert model.window_frames() == 1500
 
 

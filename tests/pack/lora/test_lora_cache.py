@@ -94,8 +94,8 @@ def test_many_threads_keep_the_bound() -> None:
     for thread in threads:
         thread.join()
     assert cache.nbytes <= 50
-    assert cache.nbytes == sum(value.nbytes for value in cache._items.values())
-    assert not cache._loading
+    assert cache.nbytes == sum(value.nbytes for _, value in cache.by_use())
+    assert not cache.loading
 
 
 @pytest.mark.parametrize(("text", "limit"), [("100", 100 * 2**20), ("0", 0), ("0.5", 2**19)])

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.lora_samples import write
+from support.opened_paths import opened_paths
 from vivace.byte_lru import ByteLru
 from vivace.lora import examine
 from vivace.lora.errors import LoraFileError, LoraFormatError
-from vivace.lora.files.open_file import LoraFile
 from vivace.lora.files.sidecars import MAX_BYTES, find_preview, previews
 from vivace.lora.info import LoraInfo, lora_info, training_tags
 from vivace.lora.loader import load_lora
@@ -242,15 +242,13 @@ def test_files_are_read_again_only_if_they_changed(
 def test_a_loaded_file_is_not_opened_again_for_what_is_known_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = []
-    real = LoraFile._open
-    monkeypatch.setattr(LoraFile, "_open", lambda file: opened.append(file) or real(file))
     path = save(tmp_path / "a.safetensors", KOHYA)
+    opened = opened_paths(monkeypatch)
     load_lora(path, cache=ByteLru(0), text_encoder=True)
     assert lora_info(path).trigger_words == ("inkstyle",)
     assert examine.inspect(path).modules_matched == 1
     assert read_text_encoder(path) == {}
-    assert len(opened) == 1
+    assert opened.count(path) == 1
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_seen(lora: Path) -> None:

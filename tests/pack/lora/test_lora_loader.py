@@ -203,11 +203,11 @@ def test_a_changed_file_of_the_same_size_and_time_is_read_again(
 
 
 def test_only_the_latest_reports_are_kept(tmp_path: Path) -> None:
-    for i in range(examine._REMEMBERED + 5):
+    for i in range(examine.REMEMBERED + 5):
         inspect(
             write(tmp_path / f"{i}.safetensors", named(GOOD, lora(32, 32, torch.float32))), TINY
         )
-    assert len(examine._seen) == examine._REMEMBERED
+    assert len(examine.SEEN) == examine.REMEMBERED
 
 
 def test_file_replaced_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,11 +181,11 @@ def test_a_window_goes_on_from_the_one_before() -> None:
 @given(some.integers(1, 400), some.integers(0, 200), some.floats(0.01, 50.0))
 def test_windows_cover_everything_once(frames: int, known: int, overlap: float) -> None:
     model = music_model("mono")
-    job: Any = composing._Job(model, MusicRequest("x", 0.1, overlap=overlap), lambda *_: None)
+    job: Any = composing.Job(model, MusicRequest("x", 0.1, overlap=overlap), lambda *_: None)
     job.frames = frames
     known = min(known, job.window - 1)
     here = known
-    for context, new in job._windows(known):
+    for context, new in job.windows(known):
         assert new > 0
         assert context + new <= job.window
         assert min(here, job.overlap) <= context <= here

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vivace.toolkit.outline import MAX_LINES, outline
 from vivace.toolkit.summary import Summary, kind_of, summarize
-from vivace.toolkit.tensor_figures import _CHUNK, measure
+from vivace.toolkit.tensor_figures import CHUNK, measure
 from vivace.vlm.remote.secret import Secret
 
 CANARY = "sk-canary-7f3a"
@@ -115,11 +115,11 @@ def test_statistics_are_those_of_the_finite_elements(
 
 
 def test_statistics_go_over_more_than_one_chunk() -> None:
-    values = torch.full((_CHUNK + 10,), 1000.0)
+    values = torch.full((CHUNK + 10,), 1000.0)
     values[-10:] = 1001.0
     found = measure(values)
     assert found is not None
-    share = 10 / (_CHUNK + 10)
+    share = 10 / (CHUNK + 10)
     assert found.mean == pytest.approx(1000 + share, abs=1e-9)
     assert found.deviation == pytest.approx(math.sqrt(share * (1 - share)), rel=1e-6)
 

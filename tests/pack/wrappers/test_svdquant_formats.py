@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from support.applying import adding, apply, lora_file, random, relative_error, s
 from torch import nn
 from vivace.devkit.doubles import svdquant_models as small
 from vivace.devkit.doubles import tiny_models as tiny
+from vivace.lora.mapping.architecture import Architecture, RowBlock
 
 pytestmark = pytest.mark.usefixtures("comfyui")
+
+Layout = Callable[[Architecture, str], tuple[RowBlock, ...]]
 
 D = tiny.QWEN_DIM
 TO_Q = "transformer_blocks.0.attn.to_q"
@@ -170,6 +174,17 @@ def _naive_append(base: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
     return torch.cat([base, extra], 1)
 
 
+def _with_swapped_halves(layout: Layout) -> Layout:
+    def swapped(architecture: Architecture, name: str) -> tuple[RowBlock, ...]:
+        blocks = layout(architecture, name)
+        if not name.endswith(".w13"):
+            return blocks
+        first, second = blocks
+        return first._replace(module=second.module), second._replace(module=first.module)
+
+    return swapped
+
+
 @pytest.mark.parametrize("mistake", ["concatenated", "planar rows", "w1 before w3"])
 def test_the_checks_see_the_usual_mistakes(
     mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -184,21 +199,10 @@ def test_the_checks_see_the_usual_mistakes(
         monkeypatch.setattr(nunchaku_awq, "interleave_rows", lambda rows: rows)
         module, shape = "transformer_blocks.0.img_mod.1", (6 * D, D)
     else:
+        monkeypatch.setattr(Architecture, "layout", _with_swapped_halves(Architecture.layout))
         family, module, shape = "z_image", "layers.0.feed_forward.w1", (512, D)
     path, deltas = lora_file(tmp_path / "one.safetensors", {module: shape})
     model = small.nunchaku(family)
-    if mistake == "w1 before w3":
-        from vivace.wrappers.lora.running_model import RunningModel
-
-        blocks = RunningModel.of(model).architecture.fusions["layers.0.feed_forward.w13"]
-        swapped = (
-            blocks[0]._replace(module=blocks[1].module),
-            blocks[1]._replace(module=blocks[0].module),
-        )
-        running = RunningModel.of(model)
-        running.composer._home |= {
-            b.module: ("layers.0.feed_forward.w13", b.start) for b in swapped
-        }
     reference = small.kitchen(family)
     layer = reference.model.diffusion_model.get_submodule(module)
     layer.register_forward_hook(adding(deltas[module], slice(None)))

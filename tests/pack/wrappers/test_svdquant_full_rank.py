@@ -167,7 +167,7 @@ def test_12_what_cannot_be_unfused_is_approximated_and_told(
     from vivace.wrappers.targets import nunchaku_fused
     from vivace.wrappers.targets.nunchaku_svdq import NunchakuSvdq
 
-    monkeypatch.setattr(nunchaku_fused, "_STOCK", "another.loader.")
+    monkeypatch.setattr(nunchaku_fused, "STOCK", "another.loader.")
     module = f"transformer_blocks.0.{SECOND}"
     path, delta, magnitude = dora_file(tmp_path, module, SHAPES[SECOND])
     weight = small.checkpoint("qwen_image").dense[f"{module}.weight"].double()

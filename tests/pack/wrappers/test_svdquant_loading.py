@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from support.applying import apply, lora_file, relative_error
 from vivace.devkit.doubles import svdquant_models as small
 from vivace.devkit.doubles import tiny_models as tiny
+from vivace.lora.files.open_file import LoraFile
+from vivace.svdquant import reader
 from vivace.svdquant.errors import CheckpointError
 from vivace.svdquant.reader import CheckpointFile
 
@@ -51,15 +53,21 @@ def test_whole_models_compute_what_nunchaku_s_layers_compute(family: str) -> Non
     assert 0 < relative_error(got, small.sample(small.dense(family))) < 0.05
 
 
-def test_each_tensor_is_read_once_from_one_open_file(file: Path) -> None:
+def test_each_tensor_is_read_once_from_one_open_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[LoraFile] = []
+    real = reader.LoraFile
+    monkeypatch.setattr(reader, "LoraFile", lambda path: files.append(real(path)) or files[-1])
     stored = small.checkpoint("qwen_image").tensors
     read = [name for name in stored if not name.endswith("smooth_factor_orig")]
     with CheckpointFile(file) as opened:
         pieces = sum(1 for _ in opened.pieces())
         assert pieces == opened.count
-        assert opened._file.opens == 1
-        assert opened._file.tensors_read == len(read)
-        assert opened._file.bytes_read == sum(stored[name].nbytes for name in read)
+    (read_file,) = files
+    assert read_file.opens == 1
+    assert read_file.tensors_read == len(read)
+    assert read_file.bytes_read == sum(stored[name].nbytes for name in read)
 
 
 def test_progress_counts_layers_and_may_cancel(file: Path, loader: Any) -> None:

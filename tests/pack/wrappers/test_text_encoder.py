@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.applying import QWEN_MODULES, lora_file, random
+from support.opened_paths import opened_paths
 from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
@@ -147,21 +148,13 @@ def test_a_file_is_opened_once_trigger_words_included(
     tmp_path: Path, clip: Any, stack: Stack, text_encoder: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vivace.lora import info
-    from vivace.lora.files import open_file as file
 
-    opened: list[Path] = []
-    real = file.LoraFile._open
-
-    def counted(self: Any) -> Any:
-        opened.append(self.path)
-        return real(self)
-
-    monkeypatch.setattr(file.LoraFile, "_open", counted)
     path = with_encoder(tmp_path / "a.safetensors")
+    opened = opened_paths(monkeypatch)
     stack(tiny.qwen_image(), clip if text_encoder else None, [(path, 0.5, 0.5)])
-    assert opened == [path]
+    assert opened.count(path) == 1
     info.lora_info(path)  # reads it by the published models, which the small one is not
-    assert opened == [path, path]
+    assert opened.count(path) == 2
     stack(tiny.qwen_image(), clip if text_encoder else None, [(path, 0.5, 0.0)])
     info.lora_info(path)
-    assert opened == [path, path]
+    assert opened.count(path) == 2

@@ -84,10 +84,10 @@ def test_nodes_take_keys_and_conversations_only() -> None:
         assert "canary" not in str(error.value)
     read: Any = generate_text
     with pytest.raises(ValueError, match="chat is no conversation"):
-        read._conversation("Hi", "")
+        read.conversation_of("Hi", "")
     chat = Chat("Be brief.").asked("One?")
-    assert read._conversation(chat, "") is chat
-    assert read._conversation(chat, "Be long.").system == "Be long."
+    assert read.conversation_of(chat, "") is chat
+    assert read.conversation_of(chat, "Be long.").system == "Be long."
     assert chat.system == "Be brief."
 
 

@@ -204,7 +204,7 @@ def test_others_are_dropped(
     if reason == "quantized":
         monkeypatch.setattr(local, "movable", False)
     else:
-        monkeypatch.setattr(transformers_pool, "_RAM_FACTOR", 1e9)
+        monkeypatch.setattr(transformers_pool, "RAM_FACTOR", 1e9)
     patcher.detach()
     assert patcher.local is None
     assert pool.load(folder, FULL, ROOM)[0] is not local

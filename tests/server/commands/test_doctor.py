@@ -93,12 +93,12 @@ def test_one_node_is_missing() -> None:
 
 
 def test_a_node_whose_module_cannot_be_imported(comfyui: ModuleType) -> None:
-    from vivace.lazy_registry import NODE_TABLE, _explain
+    from vivace.lazy_registry import NODE_TABLE, explain
 
     nodes = {f"/object_info/{name}": {name: {"description": "fine"}} for name in our_nodes()}
     row = next(row for row in NODE_TABLE if row.node_id == "VivaceQwenVL")
     error = ModuleNotFoundError("No module named 'av'", name="av")
-    nodes["/object_info/VivaceQwenVL"] = {"VivaceQwenVL": {"description": _explain(row, error)}}
+    nodes["/object_info/VivaceQwenVL"] = {"VivaceQwenVL": {"description": explain(row, error)}}
     _, findings = look({"/system_stats": STATS, **nodes})
     assert len(findings) == 1
     assert "'QwenVL' is unavailable" in findings[0]

@@ -25,6 +25,7 @@ def probe() -> dict[str, int]:
     `patched_layers` are modules that carry a branch now, `merged_weights` those whose original
     ComfyUI keeps a backup of, `tensor_bytes` all memory that tensors refer to.
     """
+    mark = pack_module("wrappers.targets.branch_layer").MARK
     gc.collect()
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -39,7 +40,7 @@ def probe() -> dict[str, int]:
         "networks": len(_of(networks, comfy.model_base.BaseModel)),
         "patchers": len(_of(alive, comfy.model_patcher.ModelPatcher)),
         "loaded_models": len(comfy.model_management.current_loaded_models),
-        "patched_layers": sum("_vivace_branch" in module.__dict__ for module in networks),
+        "patched_layers": sum(mark in module.__dict__ for module in networks),
         "merged_weights": sum(backups.values()),
         **_kept(),
     }

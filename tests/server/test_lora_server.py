@@ -1,14 +1,12 @@
-"""The nodes in a real ComfyUI, over HTTP."""
+"""The LoRA nodes in a real ComfyUI, over HTTP."""
 
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load
 from support.graphs import KOHYA, PEFT, SOME_WEIGHT, loader_prompt, node, row, stack_prompt
 from vivace.devkit.demo.workflow import Run, build
@@ -32,25 +30,6 @@ def delta(index: int, rows: int) -> torch.Tensor:
     scale = (lora.alpha or lora.rank) / lora.rank
     up = factors[f"{stem}.{lora.up}"][:rows].double()
     return scale * up @ factors[f"{stem}.{lora.down}"].double()
-
-
-def test_import_time_is_nothing_in_comfyui_s_own_log(server: Any) -> None:
-    lines = [
-        line for line in server.log.read_text().splitlines() if line.endswith("ComfyUI-Vivace")
-    ]
-    assert any("0.0 seconds" in line for line in lines), server.tail(80)
-
-
-def test_nodes_are_listed_with_their_schema(client: ComfyClient) -> None:
-    info = client.get_json("/object_info")
-    stack = info["VivaceLoraStack"]
-    assert stack["display_name"] == "LoRA Stack"
-    assert stack["category"] == "Vivace/LoRA"
-    assert stack["input"]["required"]["rows"][0] == "VIVACE_LORA_ROWS"
-    assert stack["output"] == ["MODEL", "STRING", "LORA_STACK", "STRING", "STRING", "CLIP"]
-    assert stack["python_module"] == "custom_nodes.ComfyUI-Vivace"
-    names = info["VivaceLoraLoader"]["input"]["required"]["lora"]
-    assert {PEFT, KOHYA} <= set(names[1]["options"])
 
 
 @pytest.mark.parametrize(
@@ -271,56 +250,6 @@ def test_inspect_reports_without_a_model(client: ComfyClient) -> None:
     outputs = client.run({"look": node("VivaceLoraInspect", lora=KOHYA)})
     text = outputs["look"]["text"][0]
     assert f"| {KOHYA} | qwen_image LoRA rank 16 | 6 of 6 | 0 | 0 | 0 |" in text
-
-
-def test_blank_image_and_is_empty_run(client: ComfyClient) -> None:
-    outputs = client.run(
-        {
-            "blank": node("VivaceBlankImage", width=32, height=16, batch_size=2, color="#ff000080"),
-            "empty": node(
-                "VivaceImageIsEmpty",
-                image=["blank", 0],
-                mask=["blank", 1],
-                uniform_within=0.01,
-                black_below=-1.0,
-                white_above=-1.0,
-                transparent_above=0.4,
-            ),
-            "shown": node("PreviewAny", source=["empty", 2]),
-            "verdict": node("PreviewAny", source=["empty", 0]),
-            "image": node("PreviewImage", images=["blank", 0]),
-        }
-    )
-    assert outputs["verdict"]["text"][0].lower() == "true"
-    details = outputs["shown"]["text"][0].splitlines()
-    assert len(details) == 2
-    assert details[0].startswith("image 0: uniform + transparent")
-    picture = Image.open(BytesIO(client.fetch(outputs["image"]["images"][0])))
-    assert picture.size == (32, 16)
-    assert picture.getpixel((5, 5)) == (255, 0, 0)
-
-
-def test_is_empty_without_an_image(client: ComfyClient) -> None:
-    limits = dict.fromkeys(
-        ("uniform_within", "black_below", "white_above", "transparent_above"), -1.0
-    )
-    outputs = client.run(
-        {
-            "empty": node("VivaceImageIsEmpty", **limits),
-            "shown": node("PreviewAny", source=["empty", 2]),
-        }
-    )
-    assert outputs["shown"]["text"] == ["image 0: no image"]
-
-
-def test_a_bad_colour_is_refused_when_queueing(client: ComfyClient) -> None:
-    prompt = {
-        "stack": node("VivaceBlankImage", width=8, height=8, batch_size=1, color="blurple"),
-        "image": node("PreviewImage", images=["stack", 0]),
-    }
-    with pytest.raises(PromptRejectedError) as refusal:
-        client.queue(prompt)
-    assert "'blurple' is not a colour" in refusal.value.messages("stack")
 
 
 def two_sampler_prompt(first: list[Any], second: list[Any], mode: str) -> Prompt:
