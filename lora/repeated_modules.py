@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,15 +104,27 @@ def require_same(one: Rival, other: Rival) -> None:
 
 
 def _same(a: Entry, b: Entry, span: tuple[int, int]) -> bool:
-    if not isinstance(a.delta, Delta) or not isinstance(b.delta, Delta):
+    try:
+        first = a.delta.rows(span[0] - a.start, span[1] - a.start)
+        second = b.delta.rows(span[0] - b.start, span[1] - b.start)
+    except ValueError:  # it mixes these rows with others
         return False
-    first = a.delta.rows(span[0] - a.start, span[1] - a.start)
-    second = b.delta.rows(span[0] - b.start, span[1] - b.start)
+    if not isinstance(first, Delta) or not isinstance(second, Delta):
+        return _equal(first, second)
     low = first.low_rank(), second.low_rank()
     if low[0] is not None and low[1] is not None:
         return _difference(low[0], low[1]) <= TOLERANCE * _size(low[0])
     left, right = first.matrix(torch.float64), second.matrix(torch.float64)
     return bool((left - right).norm() <= TOLERANCE * left.norm())
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two changes that depend on the weight are the same value for value."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if type(one) is not type(other) or not is_dataclass(one) or isinstance(one, type):
+        return one == other
+    return all(_equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
 
 
 def _difference(one: LowRank, other: LowRank) -> float:

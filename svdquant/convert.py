@@ -19,7 +19,7 @@ from .packing import awq_qweight_rows, qweight_rows, unpack_scales, unpack_vecto
 
 # The order of the six chunks of a modulation: shift, scale, gate, shift, scale, gate.
 MODULATION_CHUNKS = 6
-_SCALE_CHUNKS = (1, 4)
+SCALE_CHUNKS = (1, 4)
 
 
 def convert_svdq(tensors: Mapping[str, Tensor], *, act_unsigned: bool = False) -> SvdqLinear:
@@ -104,7 +104,7 @@ def planar_modulation(linear: AwqLinear) -> AwqLinear:
     if linear.bias is None:
         raise ValueError("a modulation without a bias")
     bias = planar(linear.bias).float().view(MODULATION_CHUNKS, -1)
-    bias[list(_SCALE_CHUNKS)] -= 1
+    bias[list(SCALE_CHUNKS)] -= 1
     return replace(
         linear,
         weight=linear.weight.unflatten(0, (-1, MODULATION_CHUNKS)).transpose(0, 1).flatten(0, 1),

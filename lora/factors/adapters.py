@@ -175,7 +175,10 @@ def _peft_oft(plan: ModulePlan, parts: Parts, scale: float) -> InputRotation:
         turns = cayley_exact(-q)
     else:
         turns = cayley_series(q, settings.terms, settings.last_is_halved)
-    return InputRotation(turns.float().expand(count, -1, -1), out)
+    turns = turns.float()
+    if not bool(turns.isfinite().all()):
+        raise Unusable("oft_R is so large that the series of its rotation overflows")
+    return InputRotation(turns.expand(count, -1, -1), out)
 
 
 def _oft(plan: ModulePlan, parts: Parts, scale: float) -> Rotation:

@@ -211,7 +211,8 @@ def _left_over(left: list[str], roles: Mapping[str, str], plans: list[ModulePlan
         return f"only {', '.join(left)}, without the tensors that it belongs to"
     if not DORA.isdisjoint(left):
         return f"a DoRA magnitude without the factors that it belongs to, {roles[left[0]]!r}"
-    return f"its tensor {roles[left[0]]!r} has no meaning beside {plans[0].family} tensors"
+    title = TITLES[plans[0].family]
+    return f"its tensor {roles[left[0]]!r} has no meaning beside tensors of {title}"
 
 
 def _check_type(role: str, key: str, roles: Mapping[str, str], infos: Infos) -> None:
@@ -236,7 +237,7 @@ def _plan_family(
 ) -> ModulePlan:
     target = group.target
     if family.linear and len(target.shape) != 2:
-        raise Unusable(f"a {family.name} adapter on weights of shape {list(target.shape)}")
+        raise Unusable(f"{TITLES[family.name]} on weights of shape {list(target.shape)}")
     shapes = {role: flat_shape(infos[key].shape, role) for role, key in keys.items()}
     rank = family.check(shapes, target)
     if len(DORA & keys.keys()) > 1:

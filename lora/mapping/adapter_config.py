@@ -135,7 +135,7 @@ class AdapterConfig:
             Unusable: it is not known.
         """
         if isinstance(self.oft, str):
-            raise Unusable(self.oft)
+            raise Unusable(self.problem or self.oft)
         return self.oft
 
     def _rank_of(self, name: str) -> float | None:

@@ -51,6 +51,7 @@ _INNER = frozenset(
         "processor",
     }
 )
+_AROUND = _LEADING | _INNER
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
 _FLAT_LEADING = (
     "inner_dit_",
@@ -165,6 +166,8 @@ def bare_stem(stem: str) -> str:
     """Return a dotted stem without leading components and wrappers; its last component stays."""
     parts = stem.split(".")
     parts = parts[_leading(parts) :]
+    if _INNER.isdisjoint(parts):
+        return ".".join(parts)
     return ".".join([part for part in parts if part not in _INNER]) or ".".join(parts)
 
 
@@ -178,8 +181,10 @@ def without_wrappers(stem: str) -> str:
 
 def _leading(parts: list[str]) -> int:
     """How many components wrap the model; the last one counts for a name always."""
-    around = (i for i, part in enumerate(parts) if part not in _LEADING and part not in _INNER)
-    return min(next(around, len(parts)), len(parts) - 1)
+    for count, part in enumerate(parts):
+        if part not in _AROUND:
+            return count
+    return len(parts) - 1
 
 
 def _find_flat(stem: str, table: dict[str, Owners]) -> Owners | None:

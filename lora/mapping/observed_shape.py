@@ -7,6 +7,7 @@ from math import prod
 
 from ..files.header import TensorInfo
 from .key_map import Stem
+from .peft_oft import size_of_triangle
 
 Shape = tuple[int, ...]
 Size = tuple[int | None, int | None]
@@ -86,4 +87,11 @@ def _of_vector(shapes: Mapping[str, Shape], expected: Shape) -> Size | None:
 
 def _of_rotation(shapes: Mapping[str, Shape], expected: Shape) -> Size | None:
     blocks = shapes.get("oft_blocks", ())
-    return (blocks[-3] * blocks[-1], None) if len(blocks) in (3, 4) else None
+    if len(blocks) in (3, 4):
+        return blocks[-3] * blocks[-1], None
+    upper = shapes.get("oft_R", ())
+    if len(upper) < 2 or prod(upper[2:]) != 1:
+        return None
+    size = size_of_triangle(upper[1])
+    # A single block may stand for all, of which only the configuration tells.
+    return (None, upper[0] * size) if upper[0] > 1 or size == expected[-1] else None

@@ -36,7 +36,7 @@ class OftSettings:
             Unusable: they do not cover the inputs.
         """
         if len(shape) == 2:
-            size = (1 + isqrt(1 + 8 * shape[1])) // 2
+            size = size_of_triangle(shape[1])
             count = inputs // size
             expected = 1 if self.shared else count
             if shape == (expected, size * (size - 1) // 2) and size > 1 and count * size == inputs:
@@ -44,9 +44,14 @@ class OftSettings:
         raise Unusable(f"oft_R has shape {list(shape)} for {inputs} inputs")
 
 
+def size_of_triangle(count: int) -> int:
+    """Return the rows of a square matrix with `count` values above its diagonal."""
+    return (1 + isqrt(1 + 8 * count)) // 2
+
+
 def read_settings(fields: Mapping[str, Any]) -> OftSettings | str:
     """Return the settings in a configuration of peft, or why they are not known."""
-    if fields.get("coft") is True:
+    if fields.get("coft"):  # peft, too, asks for truth only
         return "is constrained OFT of peft (coft), which has no exact form here"
     if "oft_block_size" not in fields:
         return "is OFT of a peft before 0.15, which later ones read otherwise"

@@ -76,6 +76,8 @@ ROLES: dict[str, str] = {
 _LASTS = frozenset(name.rpartition(".")[2] for name in ROLES if "." in name)
 # Names after which PEFT inserts that of the adapter: ``.lora_A.<slot>.weight``.
 _SLOTTED = frozenset(name.partition(".")[0] for name in ROLES) - {"weight", "bias", "lora"}
+# Those of them that are a whole suffix: ``.lora_A.default`` has no ``.weight``.
+_SLOTTED_ROLES = _SLOTTED & ROLES.keys()
 # kohya's parts of one adapter, by number, where a trainer has torch's ModuleList in its names.
 _NUMBERED = frozenset({"lora_down", "lora_up"})
 # Wrappers that may stand even between a factor and ``.weight``.
@@ -111,7 +113,7 @@ def split_suffix(key: str) -> Suffix | None:
         before = key[dot2 + 1 : dot1]
         if last in _LASTS and (found := _split_long(key, dot2, before, last)) is not None:
             return found
-        if before in _SLOTTED & ROLES.keys() and last.startswith("default"):
+        if before in _SLOTTED_ROLES and last.startswith("default"):
             return _slotted(key[:dot2], before, ROLES[before], last)
         if before in _WRAPPERS:
             parts = key.split(".")[:-1]

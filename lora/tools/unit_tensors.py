@@ -73,7 +73,7 @@ def encode(
     form = plain or exact
     if isinstance(form, LowRank):
         return factors(unit, form, form, model, style, dtype, tensors)
-    _no_full_in_peft(unit, style, allow=isinstance(form, Dora))
+    _no_full_in_peft(unit, style, allow=isinstance(form, (Dora, Relative)))
     kept = called.of(called.magnitude)
     for name, tensor in _family(form, called, style).items():
         # A magnitude is as large as the weight, so rounding it could cost more than the change is.

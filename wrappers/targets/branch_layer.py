@@ -74,12 +74,18 @@ class BranchLayer:
             bias = self.bias(module)
             return product if bias is None else product - bias.to(product)
 
-        own_bias = None if branch.bias_lift is None else self.bias(module)
+        own_bias = None if branch.bias_lift is None else self.original_bias(module)
+        if own_bias is None:  # and a factor of none changes nothing
+            branch = replace(branch, bias_lift=None)
         return y + branch.apply(x, linear, own_bias).to(y.dtype)
 
     def bias(self, module: Any) -> torch.Tensor | None:
         """The module's bias in the order of the branch's rows."""
         return module.bias
+
+    def original_bias(self, module: Any) -> torch.Tensor | None:
+        """The bias that the layer was trained with, which is what a factor multiplies."""
+        return self.bias(module)
 
     def output(self, y: torch.Tensor) -> torch.Tensor:
         """The module's output in the order of the branch's rows."""

@@ -1,4 +1,4 @@
-"""Layers with a plain weight of 8-bit floats, with a scale beside it or without."""
+"""Layers whose weight is a number format of torch, with a scale beside it or without."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any
 
 from torch import Tensor
 
-from .dense import is_plain
 from .weight_kind import WeightKind
 
 
 class Float8(WeightKind):
-    """ComfyUI's cast weights (``weight_dtype``) and its scaled ones (``scale_weight``)."""
+    """ComfyUI's cast weights (``weight_dtype``) and its scaled ones (``scale_weight``), of 8-bit
+    floats as a rule."""
 
     def recognises(self, module: Any) -> bool:
         weight = getattr(module, "weight", None)
-        return is_plain(weight) and weight.dtype.is_floating_point
+        if type(getattr(weight, "data", None)) is not Tensor:
+            return False
+        return weight.dtype.is_floating_point or getattr(module, "scale_weight", None) is not None
 
     def weight(self, module: Any, stored: Any) -> Tensor:
         scale = getattr(module, "scale_weight", None)

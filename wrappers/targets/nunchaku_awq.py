@@ -12,7 +12,13 @@ from torch.nn import functional
 
 from ...lora.factors.branch import Branch
 from ...lora.factors.fusion import interleave_rows
-from ...svdquant.convert import MODULATION_CHUNKS, convert_awq, planar, planar_modulation
+from ...svdquant.convert import (
+    MODULATION_CHUNKS,
+    SCALE_CHUNKS,
+    convert_awq,
+    planar,
+    planar_modulation,
+)
 from .branch_layer import BranchLayer
 from .rank_kind import Appended, RankKind, Scales
 
@@ -72,6 +78,14 @@ class _InterleavedLayer(BranchLayer):
 
     def bias(self, module: Any) -> Tensor | None:
         return None if module.bias is None else planar(module.bias.detach())
+
+    def original_bias(self, module: Any) -> Tensor | None:
+        bias = self.bias(module)
+        if bias is None:
+            return None
+        chunks = bias.unflatten(0, (MODULATION_CHUNKS, -1)).clone()
+        chunks[list(SCALE_CHUNKS)] -= 1  # which the original's block adds itself
+        return chunks.flatten()
 
     def output(self, y: Tensor) -> Tensor:
         return planar(y)

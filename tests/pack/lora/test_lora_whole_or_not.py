@@ -47,7 +47,7 @@ STRAY = {
     "lambda_layer": "T-LoRA",
     "bias_values": "sparse",
     "lora_a": "MLX",
-    "rescale": "'transformer_blocks.0.attn.to_q.rescale' has no meaning beside lora",
+    "rescale": "'transformer_blocks.0.attn.to_q.rescale' has no meaning beside tensors of LoRA",
     "set_weight": "replaces the weight",
 }
 

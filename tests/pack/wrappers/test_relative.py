@@ -141,3 +141,24 @@ def test_a_layer_without_bias_gets_one_beside_it(tmp_path: Path) -> None:
         got = tiny.sample(apply(tiny.z_image(), (path, 0.5), mode=mode))
         assert relative_error(got, tiny.sample(wanted)) < 2e-5
     assert relative_error(base, tiny.sample(wanted)) > 1e-3
+
+
+def test_ia3_of_a_layer_that_has_lost_its_bias(tmp_path: Path) -> None:
+    model, wanted = tiny.qwen_image(), tiny.qwen_image()
+    factor = 1 + random(D, 1, seed=3) / 2
+    path = tmp_path / "ia3.safetensors"
+    save_file({f"base_model.model.{MODULE}.ia3_l": factor}, path)
+    for one in (model, wanted):
+        one.model.diffusion_model.get_submodule(MODULE).bias = None
+    wanted.model.diffusion_model.get_submodule(MODULE).weight.data *= factor
+    got = tiny.sample(apply(model, (path, 1.0), mode="branch"))
+    assert relative_error(got, tiny.sample(wanted)) < 2e-5
+
+
+def test_the_weight_of_integers_with_a_scale_is_read_back() -> None:
+    from vivace.wrappers.targets.known_kinds import kind_of
+
+    layer: Any = torch.nn.Linear(4, 4)
+    layer.weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
+    layer.scale_weight = torch.tensor(0.5)
+    assert torch.equal(kind_of(layer).weight(layer, layer.weight), torch.full((4, 4), 0.5))

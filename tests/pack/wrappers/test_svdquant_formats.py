@@ -208,3 +208,19 @@ def test_the_checks_see_the_usual_mistakes(
     layer.register_forward_hook(adding(deltas[module], slice(None)))
     got = small.sample(apply(model, (path, 1.0)))
     assert relative_error(got, small.sample(reference)) > 1e-4
+
+
+@pytest.mark.parametrize("maker", [small.kitchen, small.nunchaku])
+def test_ia3_multiplies_the_bias_that_a_modulation_was_trained_with(
+    maker: Any, tmp_path: Path
+) -> None:
+    """Nunchaku has added 1 to the bias of the scales, which is no part of the layer's output."""
+    module = "transformer_blocks.0.img_mod.1"
+    factor = 1 + random(6 * D, 1, seed=3) / 2
+    path = tmp_path / "ia3.safetensors"
+    save_file({f"base_model.model.{module}.ia3_l": factor}, path)
+    model = small.kitchen("qwen_image")
+    layer = model.model.diffusion_model.get_submodule(module)
+    layer.register_forward_hook(lambda _, x, y: y * factor.flatten())
+    got = small.sample(apply(maker("qwen_image"), (path, 1.0), strict=True))
+    assert relative_error(got, small.sample(model)) < 1e-4
