@@ -238,6 +238,7 @@ def _plan_family(
     target = group.target
     if family.linear and len(target.shape) != 2:
         raise Unusable(f"{TITLES[family.name]} on weights of shape {list(target.shape)}")
+    _check_method(family, config)
     shapes = {role: flat_shape(infos[key].shape, role) for role, key in keys.items()}
     rank = family.check(shapes, target)
     if len(DORA & keys.keys()) > 1:
@@ -256,6 +257,20 @@ def _plan_family(
         return ModulePlan(target, group.stem, family.name, keys, oft=settings)
     scale = _scale(group.stem, keys, rank, config) if family.scaled else 1.0
     return ModulePlan(target, group.stem, family.name, keys, rank, scale)
+
+
+# The families that a method of peft, by its name in a configuration, is saved as. LoRA is left out:
+# it is also what stands there when a program has written a configuration without saying more.
+_SAVED_AS = {"IA3": "peft_ia3", "LOHA": "loha", "LOKR": "lokr", "OFT": "peft_oft"}
+
+
+def _check_method(family: Family, config: AdapterConfig) -> None:
+    expected = _SAVED_AS.get(config.method or "")
+    if expected is not None and family.name not in (expected, "diff"):
+        raise Unusable(
+            f"its tensors are {TITLES[family.name]}, but {config.source} says that it is"
+            f" {TITLES[expected]}"
+        )
 
 
 def _scales_rows(shape: tuple[int, ...]) -> bool:

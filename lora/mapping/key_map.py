@@ -15,6 +15,7 @@ from .module_names import (
     find,
     find_inside,
     ignored_stem,
+    may_be_wrapped,
     spellings,
     without_wrappers,
 )
@@ -164,6 +165,8 @@ def _join_wrapped(split: dict[str, list[Claim]]) -> None:
 
     Stems that have a role in common stay apart: they are several versions of one module.
     """
+    if not may_be_wrapped(split):
+        return
     wrapped = [(name, bare) for name in split if (bare := without_wrappers(name)) != name]
     for name, bare in wrapped:
         others = split.get(bare, [])

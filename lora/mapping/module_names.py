@@ -7,6 +7,7 @@ guessing where a dot was.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -171,6 +172,12 @@ def bare_stem(stem: str) -> str:
     return ".".join([part for part in parts if part not in _INNER]) or ".".join(parts)
 
 
+def may_be_wrapped(stems: Iterable[str]) -> bool:
+    """Whether some of many stems may have a wrapper in it, at the cost of a few searches."""
+    text = "\n".join(stems)
+    return any(word in text for word in _INNER)
+
+
 def without_wrappers(stem: str) -> str:
     """Return a stem without what training leaves inside of names; its leading components stay."""
     parts = stem.split(".")
@@ -190,7 +197,7 @@ def _leading(parts: list[str]) -> int:
 def _find_flat(stem: str, table: dict[str, Owners]) -> Owners | None:
     for word in _FLAT_INNER:
         if word in stem:
-            stem = stem.replace(f"{word}_", "")
+            stem = stem.replace(f"{word}_", "").removesuffix(f"_{word}")
     for prefix in _FLAT_PREFIXES:
         if stem.startswith(prefix):
             owners = _without_flat_leading(stem[len(prefix) :].removeprefix("_"), table)

@@ -23,11 +23,14 @@ class OftSettings:
         terms: of the series that stands for the inverse; None for the inverse itself.
         last_is_halved: whether the last power counts once, as since peft 0.18, instead of twice.
         shared: whether all blocks of inputs are turned alike.
+        size, count: of the blocks, as far as stated.
     """
 
     terms: int | None
     last_is_halved: bool
     shared: bool
+    size: int | None = None
+    count: int | None = None
 
     def blocks(self, shape: tuple[int, ...], inputs: int) -> tuple[int, int]:
         """Return number and size of the blocks of tensors ``[blocks, size * (size - 1) / 2]``.
@@ -40,8 +43,18 @@ class OftSettings:
             count = inputs // size
             expected = 1 if self.shared else count
             if shape == (expected, size * (size - 1) // 2) and size > 1 and count * size == inputs:
+                self._check(count, size, inputs)
                 return count, size
         raise Unusable(f"oft_R has shape {list(shape)} for {inputs} inputs")
+
+    def _check(self, count: int, size: int, inputs: int) -> None:
+        # A size that does not divide the inputs is replaced by peft, and stated all the same.
+        for name, stated, actual in (
+            ("block size", self.size, size),
+            ("blocks", self.count, count),
+        ):
+            if stated is not None and stated != actual and inputs % stated == 0:
+                raise Unusable(f"its rotation has {name} {actual}, but its configuration {stated}")
 
 
 def size_of_triangle(count: int) -> int:
@@ -61,8 +74,16 @@ def read_settings(fields: Mapping[str, Any]) -> OftSettings | str:
         return "is OFT of peft, and its configuration does not say how it rotates"
     if approximate and (type(terms) is not int or not 0 < terms <= _MOST_TERMS):
         return f"is OFT of peft with num_cayley_neumann_terms {str(terms)[:20]!r}"
+    stated: dict[str, int | None] = {}
+    for name, what in (("oft_block_size", "size"), ("r", "count")):
+        value = fields.get(name)
+        if type(value) is not int or value < 0:
+            return f"is OFT of peft with {name} {str(value)[:20]!r}"
+        stated[what] = value or None
     return OftSettings(
         terms if approximate else None,
-        "peft_version" in fields,  # 0.18 was the first to write it, and to halve the last term
+        # 0.18 was the first to write its version, and to halve the last term.
+        isinstance(fields.get("peft_version"), str),
         fields.get("block_share") is True,
+        **stated,
     )

@@ -82,6 +82,7 @@ def judge(
         _elsewhere(names, best)
         or _wrong_sizes(modules, best)
         or _wrong_label(modules, best, said)
+        or _unmeasured(names, modules, best, said)
         or _unknown_modules(names, modules, best, said)
         or _telling_depth(modules, best, said)
     )
@@ -229,6 +230,19 @@ def _wrong_label(modules: list[_Module], best: Architecture, said: list[Label]) 
         if nothing_own or any(all(_could_be(t, m) for m in fitting) for t in twins):
             return f"made for {label.model} ({label.place} says {label.text!r})"
     return None
+
+
+def _unmeasured(
+    names: Names, modules: list[_Module], best: Architecture, said: list[Label]
+) -> str | None:
+    """Rotations that all blocks share, which fit any width, of names that other models have too."""
+    roles = {claim.suffix.role for stem in names.stems for claim in stem.claims}
+    if "oft_R" not in roles or any(label.model == best.title for label in said):
+        return None
+    if any(m.fits is not None or not (m.common or _shared_by_any(m, best)) for m in modules):
+        return None
+    others = _could_be_whose(modules, best)
+    return f"its tensors do not tell the width of the model, and its names are in {others} too"
 
 
 def _unknown_modules(

@@ -1,4 +1,4 @@
-"""Layers with a plain weight of 16 or 32 bits."""
+"""Layers with a plain weight of 16 bits or more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .weight_kind import WeightKind
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 class DenseLinear(WeightKind):

@@ -13,8 +13,9 @@ class QuantizedTensor(WeightKind):
     """Weights in one of comfy-kitchen's layouts (fp8, INT8, nvfp4 and others), as ComfyUI has."""
 
     def recognises(self, module: Any) -> bool:
-        weight = getattr(module, "weight", None)
-        return hasattr(weight, "dequantize") and type(getattr(weight, "data", None)) is not Tensor
+        cls = type(getattr(getattr(module, "weight", None), "data", None))
+        # Any tensor has this method; a class that gives values back has one of its own.
+        return getattr(cls, "dequantize", Tensor.dequantize) is not Tensor.dequantize
 
     def weight(self, module: Any, stored: Any) -> Tensor:
         return stored.dequantize().float()

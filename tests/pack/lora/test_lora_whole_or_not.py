@@ -245,10 +245,38 @@ def test_oft_of_an_older_peft_is_read_by_its_own_series(tmp_path: Path) -> None:
 def test_oft_that_does_not_cover_the_inputs_is_refused(tmp_path: Path) -> None:
     config = {"peft_type": "OFT", "oft_block_size": 4, "use_cayley_neumann": False}
     for shape in ((7, 6), (8, 5), (1, 6), (6,), (8, 0)):
-        tensors = {f"{STEM}.oft_R.weight": random(*shape)}
-        found = with_good(tensors, tmp_path, config)
+        names = {f"{GOOD}.oft_R.weight": random(8, 6), f"{STEM}.oft_R.weight": random(*shape)}
+        header = {"lora_adapter_metadata": json.dumps({**config, "r": 0})}
+        found = load(write(tmp_path / "a.safetensors", names, header))
         assert set(found.deltas) == {GOOD}
         assert any("oft_R has shape" in fault.reason for fault in found.report.faults)
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({"oft_block_size": 8}, "block size 4, but its configuration 8"),
+        ({"oft_block_size": 0, "r": 4}, "blocks 8, but its configuration 4"),
+        ({"oft_block_size": "x"}, "oft_block_size 'x'"),
+        ({"r": True}, "r 'True'"),
+        ({"peft_type": "LOKR", "r": 4}, "its tensors are OFT, but the header says that it is LoKr"),
+    ],
+)
+def test_a_configuration_that_contradicts_an_oft(
+    stated: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    config = {"peft_type": "OFT", "oft_block_size": 4, "r": 0, "use_cayley_neumann": False}
+    header = {"lora_adapter_metadata": json.dumps({**config, **stated})}
+    tensors = {f"{GOOD}.oft_R.weight": random(8, 6)}
+    with pytest.raises(LoraModelError, match=said):
+        load(write(tmp_path / "a.safetensors", tensors, header))
+
+
+def test_blocks_that_peft_has_fitted_to_the_layer_are_no_contradiction(tmp_path: Path) -> None:
+    config = {"peft_type": "OFT", "oft_block_size": 5, "r": 0, "use_cayley_neumann": False}
+    header = {"lora_adapter_metadata": json.dumps(config)}
+    tensors = {f"{GOOD}.oft_R.weight": random(8, 6)}
+    assert load(write(tmp_path / "a.safetensors", tensors, header)).report.modules_matched == 1
 
 
 def test_a_wrapper_before_some_tensors_of_a_module_only(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def test_two_spellings_of_one_change_of_the_weight(
     tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     again = {f"transformer.{key}": tensor.clone() for key, tensor in tensors.items()}
-    header = {"lora_adapter_metadata": json.dumps(OFT)}
+    config = OFT if tensors is ROTATED else {"peft_type": "IA3"}
+    header = {"lora_adapter_metadata": json.dumps(config)}
     found = load(write(tmp_path / "a.safetensors", tensors | again, header))
     assert len([e for e in found.deltas[STEM] if e.parameter == "weight"]) == 1
     again = {key: 2 * tensor for key, tensor in again.items()}
@@ -65,3 +66,16 @@ def test_blocks_of_oft_tell_the_width(inputs: int, model: str | None, tmp_path: 
     report = inspect(write(tmp_path / "a.safetensors", tensors, header))
     assert report.modules_matched == (0 if model is None else 3)
     assert model is None or report.line().split(": ")[1].startswith(f"{model} ")
+
+
+def test_shared_blocks_tell_no_width(tmp_path: Path) -> None:
+    """With names that other models have too, and no label, nothing says whose they are."""
+    config = OFT | {"oft_block_size": 32, "block_share": True}
+    header = {"lora_adapter_metadata": json.dumps(config)}
+    tensors = {f"transformer_blocks.0.attn.to_{x}.oft_R.weight": torch.zeros(1, 496) for x in "qkv"}
+    refused = inspect(write(tmp_path / "a.safetensors", tensors, header))
+    assert "do not tell the width of the model" in (refused.refusal or "")
+    labelled = header | {"modelspec.architecture": "qwen-image/lora"}
+    assert inspect(write(tmp_path / "b.safetensors", tensors, labelled)).modules_matched == 3
+    own = {"transformer_blocks.59.attn.to_q.oft_R.weight": torch.zeros(1, 496)}
+    assert inspect(write(tmp_path / "c.safetensors", tensors | own, header)).modules_matched == 4
