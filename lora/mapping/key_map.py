@@ -19,7 +19,7 @@ from .module_names import (
     spellings,
     without_wrappers,
 )
-from .suffixes import Suffix, public_role, split_suffix
+from .suffixes import PUBLIC_ROLES, TensorName, split_suffix
 from .unsupported_methods import method_of
 
 MAPPED, REFUSED, IGNORED, UNMATCHED = "mapped", "refused", "ignored", "unmatched"
@@ -42,19 +42,12 @@ class KeyEntry(NamedTuple):
     reason: str | None
 
 
-class Claim(NamedTuple):
-    """A tensor name, split; the role is None where what follows the module is not known."""
-
-    key: str
-    suffix: Suffix
-
-
 class Stem(NamedTuple):
     """A module as the file spells it, the models that have it, and its tensors in the file."""
 
     name: str
     owners: Owners
-    claims: Sequence[Claim]
+    claims: Sequence[TensorName]
 
     def target(self, architecture: Architecture) -> Target | None:
         """Return what the stem means in an architecture, None if that has no such module."""
@@ -88,8 +81,8 @@ class Group:
     target: Target
     stem: str
     roles: dict[str, str] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    unknown: tuple[str, ...] = ()
+    doubled: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -130,16 +123,18 @@ def map_keys(
 def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...]) -> Names:
     """Look every name up in the tables of all architectures."""
     table = spellings(architectures)
-    split: dict[str, list[Claim]] = {}
+    split: dict[str, list[TensorName]] = {}
     unsplit: list[str] = []
     for key in sorted(keys):
-        suffix = split_suffix(key)
-        if suffix is None:
+        parts = split_suffix(key)
+        if parts is None:
             unsplit.append(key)
+        elif parts.stem in split:
+            split[parts.stem].append(parts)
         else:
-            split.setdefault(suffix.stem, []).append(Claim(key, suffix))
+            split[parts.stem] = [parts]
     _join_wrapped(split)
-    found: dict[str, tuple[Owners, list[Claim]]] = {}
+    found: dict[str, tuple[Owners, list[TensorName]]] = {}
     for name, claims in split.items():
         owners = find(name, table)
         if owners is None:
@@ -154,13 +149,13 @@ def resolve_names(keys: frozenset[str], architectures: tuple[Architecture, ...])
             _record_foreign(key, foreign, strange)
             continue
         name, owners = inside
-        unknown = Claim(key, Suffix(name, None))
+        unknown = TensorName(key, name, None)
         found.setdefault(name, (owners, []))[1].append(unknown)
     stems = tuple(Stem(name, owners, claims) for name, (owners, claims) in found.items())
     return Names(stems, foreign, tuple(strange))
 
 
-def _join_wrapped(split: dict[str, list[Claim]]) -> None:
+def _join_wrapped(split: dict[str, list[TensorName]]) -> None:
     """Bring together what a wrapper separates: ``x._orig_mod.lora_A.weight`` and ``x.alpha``.
 
     Stems that have a role in common stay apart: they are several versions of one module.
@@ -170,8 +165,8 @@ def _join_wrapped(split: dict[str, list[Claim]]) -> None:
     wrapped = [(name, bare) for name in split if (bare := without_wrappers(name)) != name]
     for name, bare in wrapped:
         others = split.get(bare, [])
-        roles = {claim.suffix.role for claim in others}
-        if roles.isdisjoint(claim.suffix.role for claim in split[name]):
+        roles = {claim.role for claim in others}
+        if roles.isdisjoint(claim.role for claim in split[name]):
             split[bare] = others + split.pop(name)
 
 
@@ -215,9 +210,10 @@ def map_key_set(
         modules[target] = None
         groups += _grouped(target, stem)
         module, part = target.module, target.part
-        for key, suffix in stem.claims:
-            entry = KeyEntry(key, module, part, public_role(suffix.role), MAPPED, None)
-            if suffix.role is None:
+        for key, _, role, _ in stem.claims:
+            public = PUBLIC_ROLES.get(role, "other")
+            entry = KeyEntry(key, module, part, public, MAPPED, None)
+            if role is None:
                 entry = entry._replace(status=REFUSED, reason="what it is for is not known")
             entries[key] = entry
     return KeyMap(best, entries, tuple(groups), len(modules), names.strange)
@@ -232,22 +228,24 @@ def _belongs_elsewhere(stem: Stem, best: Architecture | None, entries: dict[str,
 
 def _grouped(target: Target, stem: Stem) -> list[Group]:
     """One group for each adapter slot; tensors without a slot (``.alpha``) go with every one."""
-    slots = {claim.suffix.slot: None for claim in stem.claims}
-    slots.pop(None, None)
+    slots = {slot: None for *_, slot in stem.claims if slot is not None}
     if not slots:
         return [_group(target, stem.name, stem.claims)]
-    own = [c for c in stem.claims if c.suffix.slot is None]
+    own = [c for c in stem.claims if c.slot is None]
     return [
-        _group(target, stem.name, [c for c in stem.claims if c.suffix.slot == slot] + own)
+        _group(target, stem.name, [c for c in stem.claims if c.slot == slot] + own)
         for slot in slots
     ]
 
 
-def _group(target: Target, stem: str, claims: Sequence[Claim]) -> Group:
-    group = Group(target, stem)
-    for key, suffix in claims:
-        if suffix.role is None:
-            group.unknown.append(key)
-        elif group.roles.setdefault(suffix.role, key) is not key:
-            group.doubled.append(key)
+def _group(target: Target, stem: str, claims: Sequence[TensorName]) -> Group:
+    roles: dict[str, str] = {}
+    group = Group(target, stem, roles)
+    for key, _, role, _ in claims:
+        if role is None:
+            group.unknown += (key,)
+        elif role in roles:
+            group.doubled += (key,)
+        else:
+            roles[role] = key
     return group

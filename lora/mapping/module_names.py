@@ -157,6 +157,9 @@ def find(stem: str, table: dict[str, Owners]) -> Owners | None:
     owners = table.get(stem)
     if owners is None and stem.startswith("lora_unet_"):
         owners = table.get(stem[len("lora_unet_") :])
+    if owners is None:
+        first, _, rest = stem.partition(".")
+        owners = table.get(rest) if first in _LEADING else None
     if owners is not None:
         return owners
     bare = bare_stem(stem)

@@ -20,9 +20,9 @@ def observed_shape(stem: Stem, infos: Mapping[str, TensorInfo], expected: Shape)
     tokens the second is None.
     """
     shapes: dict[str, Shape] = {}
-    for key, suffix in stem.claims:
-        if suffix.role is not None:
-            shapes.setdefault(suffix.role, infos[key].shape)
+    for claim in stem.claims:
+        if claim.role is not None:
+            shapes.setdefault(claim.role, infos[claim.key].shape)
     for read in (_of_lora, _of_full, _of_loha, _of_lokr, _of_vector, _of_rotation):
         size = read(shapes, expected)
         if size is not None and size != (None, None):

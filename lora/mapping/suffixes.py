@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Suffix(NamedTuple):
+class TensorName(NamedTuple):
     """A tensor name, split into the module's spelling, the role, and the adapter slot if named.
 
     The role is None where what follows the module is not known.
     """
 
+    key: str
     stem: str
     role: str | None
     slot: str | None = None
@@ -87,16 +88,11 @@ _PUBLIC = frozenset(
     | {f"hada_w{i}_{f}" for i in "12" for f in "ab"}
     | {f"lokr_w{i}{f}" for i in "12" for f in ("", "_a", "_b")}
 )
+# Roles in the vocabulary of reports, where all others are "other".
+PUBLIC_ROLES: dict[str | None, str] = {**{r: r for r in _PUBLIC}, "magnitude": "dora_scale"}
 
 
-def public_role(role: str | None) -> str:
-    """Return the role in the vocabulary of reports."""
-    if role in _PUBLIC:
-        return role
-    return "dora_scale" if role == "magnitude" else "other"
-
-
-def split_suffix(key: str) -> Suffix | None:
+def split_suffix(key: str) -> TensorName | None:
     """Split a tensor name into stem, role and slot; None if the suffix is unknown.
 
     The longest known suffix wins.
@@ -107,46 +103,48 @@ def split_suffix(key: str) -> Suffix | None:
     dot2 = key.rfind(".", 0, dot1)
     role = ROLES.get(key[dot2 + 1 :])
     if role is not None and dot2 >= 0:
-        return Suffix(key[:dot2], role)
+        return TensorName(key, key[:dot2], role)
     last = key[dot1 + 1 :]
     if dot2 >= 0:
         before = key[dot2 + 1 : dot1]
         if last in _LASTS and (found := _split_long(key, dot2, before, last)) is not None:
             return found
         if before in _SLOTTED_ROLES and last.startswith("default"):
-            return _slotted(key[:dot2], before, ROLES[before], last)
+            return _slotted(key, key[:dot2], before, last)
         if before in _WRAPPERS:
             parts = key.split(".")[:-1]
             while parts and parts[-1] in _WRAPPERS:
                 parts.pop()
-            return split_suffix(".".join((*parts, last)))
+            found = split_suffix(".".join((*parts, last)))
+            return None if found is None else found._replace(key=key)
     role = ROLES.get(last)
-    return None if role is None else Suffix(key[:dot1], role)
+    return None if role is None else TensorName(key, key[:dot1], role)
 
 
-def _split_long(key: str, dot2: int, middle: str, last: str) -> Suffix | None:
+def _split_long(key: str, dot2: int, middle: str, last: str) -> TensorName | None:
     """Split off a suffix of three or four components, or of two around a slot."""
     dot3 = key.rfind(".", 0, dot2)
     head = key[dot3 + 1 : dot2]
     if dot3 >= 0:
         longer = ROLES.get(key[dot3 + 1 :])
         if longer is not None:
-            return Suffix(key[:dot3], longer)
+            return TensorName(key, key[:dot3], longer)
         if last == "scale":  # .lora.down.weight.scale
             dot4 = key.rfind(".", 0, dot3)
             if dot4 >= 0 and (longest := ROLES.get(key[dot4 + 1 :])) is not None:
-                return Suffix(key[:dot4], longest)
+                return TensorName(key, key[:dot4], longest)
         if head in _SLOTTED:  # .lora_A.<slot>.weight
             between = ROLES.get(f"{head}.{last}")
             if between is not None and middle not in _WRAPPERS:
-                return _slotted(key[:dot3], head, between, middle)
+                return _slotted(key, key[:dot3], head, middle, between)
     # diffusers' old names of an attention processor's parts: .to_q_lora.down.weight
     if last == "weight" and middle in ("down", "up") and head.endswith("_lora"):
-        return Suffix(key[: dot2 - len("_lora")], middle)
+        return TensorName(key, key[: dot2 - len("_lora")], middle)
     return None
 
 
-def _slotted(stem: str, name: str, role: str, slot: str) -> Suffix:
+def _slotted(key: str, stem: str, name: str, slot: str, role: str | None = None) -> TensorName:
+    role = role or ROLES[name]
     if name in _NUMBERED and slot.isdecimal():
-        return Suffix(stem, f"{role}.{slot}")
-    return Suffix(stem, role, slot)
+        return TensorName(key, stem, f"{role}.{slot}")
+    return TensorName(key, stem, role, slot)

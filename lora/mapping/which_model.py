@@ -122,7 +122,7 @@ def _modules(names: Names, infos: Infos, architecture: Architecture) -> list[_Mo
     found = []
     for stem in names.stems:
         target = stem.target(architecture)
-        if target is None or all(claim.suffix.role is None for claim in stem.claims):
+        if target is None or all(claim.role is None for claim in stem.claims):
             continue
         shape = observed_shape(stem, infos, target.shape)
         known = None if shape is None else _fits(shape, target.shape)
@@ -179,7 +179,7 @@ def _could_be(twin: Twin, module: _Module) -> bool:
 def _elsewhere(names: Names, best: Architecture) -> str | None:
     """Modules that only another supported model has."""
     for stem in names.stems:
-        known = any(claim.suffix.role is not None for claim in stem.claims)
+        known = any(claim.role is not None for claim in stem.claims)
         if known and stem.target(best) is None:
             other = stem.owners[0].architecture.title
             own = next(s.name for s in names.stems if s.target(best) is not None)
@@ -236,7 +236,7 @@ def _unmeasured(
     names: Names, modules: list[_Module], best: Architecture, said: list[Label]
 ) -> str | None:
     """Rotations that all blocks share, which fit any width, of names that other models have too."""
-    roles = {claim.suffix.role for stem in names.stems for claim in stem.claims}
+    roles = {claim.role for stem in names.stems for claim in stem.claims}
     if "oft_R" not in roles or any(label.model == best.title for label in said):
         return None
     if any(m.fits is not None or not (m.common or _shared_by_any(m, best)) for m in modules):

@@ -186,7 +186,7 @@ def test_result_does_not_depend_on_the_order_of_names() -> None:
 
 def test_suffix_must_follow_a_dot() -> None:
     assert split_suffix("alpha") is None
-    assert split_suffix("x.alpha") == ("x", "alpha", None)
+    assert split_suffix("x.alpha") == ("x.alpha", "x", "alpha", None)
 
 
 @pytest.mark.parametrize("tail", ["unheard_of", "scale", "lora_A.weight.odd.scale", "a.b.c.weight"])
@@ -196,7 +196,7 @@ def test_a_tensor_of_unknown_role_keeps_its_module(tail: str) -> None:
     entry = found.entries[key]
     assert (entry.module, entry.status) == ("transformer_blocks.0.attn.to_q", REFUSED)
     (group,) = found.groups
-    assert group.unknown == [key]
+    assert group.unknown == (key,)
 
 
 WRAPPED = [
