@@ -101,7 +101,7 @@ class StackPresets(NamedJson[Rows]):
         return {_FIELD: [row.as_dict() for row in value]}
 
     def _missing(self, name: str) -> NoSuchStackError:
-        return NoSuchStackError(f"There is no stack '{name}'. Save it first.")
+        return NoSuchStackError(f"There is no stack '{name}'.")
 
     def _clash(self, name: str, other: str) -> StackPresetError:
         return StackPresetError(

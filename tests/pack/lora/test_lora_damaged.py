@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
         {f"{BAD}.diff": random(32, 32), f"{BAD}.dora_scale": torch.ones(32, 1)},
         "magnitude without",
     ),
-    "two families": (plain(lokr_w1=random(4, 4), lokr_w2=random(8, 8)), "ambiguous"),
+    "two families": (plain(lokr_w1=random(4, 4), lokr_w2=random(8, 8)), "tensors of LoRA and LoKr"),
     "two magnitudes": (plain(dora_scale=torch.ones(32), magnitude=torch.ones(32)), "two DoRA"),
     "wrong magnitude": (plain(dora_scale=torch.ones(31)), "magnitude of shape [31]"),
     "column magnitude by a row name": (plain(magnitude=torch.ones(1, 32)), "magnitude of shape"),

@@ -137,7 +137,7 @@ def test_bad_input(server: ComfyServer, queue: Queue, tmp_path: Path) -> None:
         ((PEFT, *base, "-o", there), 1, "is there already"),
         ((PEFT, "--base", "vivace-demo-qwen-imag.safetensors", "-o", out), 2, "did you mean"),
         ((PEFT, "--base", "x-svdq.safetensors", "-o", out), 2, "no such diffusion model"),
-        (("gone.safetensors", *base, "-o", out), 2, "STACK gone.safetensors: the server has no"),
+        (("gone.safetensors", *base, "-o", out), 2, "STACK gone.safetensors: The LoRA"),
         ((PEFT, *base, "--rank", "4", "-o", out), 2, "--rank is for LoRA files"),
         ((PEFT, "--on-server", "-o", out), 2, "--on-server goes with --base"),
         ((PEFT, "--node", "1", "-o", out), 2, "--node goes with a workflow"),
