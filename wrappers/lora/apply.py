@@ -79,7 +79,13 @@ def place_loras(
         raise ValueError(f"{'; '.join(branches.notes)}. Switch `strict` off to apply it so.")
     patched = model.clone()
     for placement in placements:
-        changes = add_merged(patched, running.architecture, placement.merged, placement.strength)
+        changes = add_merged(
+            patched,
+            running.architecture,
+            placement.merged,
+            placement.strength,
+            running.base_parameter,
+        )
         for module in changes:
             placement.skipped[module] = "the model has no such parameter"
     if branches is not None:

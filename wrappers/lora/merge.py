@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ class DeltaAdapter(WeightAdapterBase):
     """A change of the LoRA engine in the form that ComfyUI patches weights with.
 
     ComfyUI moves the tensors of an adapter by rebuilding it from `loaded_keys` and `weights`, going
-    through tuples; so the delta is kept as nested tuples of its class and fields.
+    through tuples; so the delta is kept as nested tuples of its class and fields. Before it stands
+    what returns the rows of the parameter that the change is of, without any patches: ComfyUI hands
+    on what the patches before have made of it, and their order must not count.
     """
 
     name = "vivace"
@@ -46,11 +48,12 @@ class DeltaAdapter(WeightAdapterBase):
 
         `weight` holds the rows of the change only: ComfyUI has narrowed it by `offset`.
         """
-        delta = _unpacked(self.weights).to(weight.device)
-        if isinstance(delta, Dora):
-            change = delta.resolve(weight).scaled(strength).matrix(weight, intermediate_dtype)
-        elif isinstance(delta, Relative):
-            change = delta.scaled(strength).matrix(weight, intermediate_dtype)
+        base_rows, packed = self.weights
+        delta = _unpacked(packed).to(weight.device)
+        if isinstance(delta, (Dora, Relative)):
+            base = base_rows().to(weight.device, intermediate_dtype)
+            relative = delta.resolve(base) if isinstance(delta, Dora) else delta
+            change = relative.scaled(strength).matrix(base, intermediate_dtype)
         else:
             change = delta.scaled(strength).matrix(intermediate_dtype)
         weight += function(change.reshape(weight.shape).to(weight.dtype))
@@ -58,9 +61,16 @@ class DeltaAdapter(WeightAdapterBase):
 
 
 def add_merged(
-    model: ModelPatcher, architecture: Architecture, entries: Iterable[Entry], strength: float
+    model: ModelPatcher,
+    architecture: Architecture,
+    entries: Iterable[Entry],
+    strength: float,
+    base: Callable[[str, str], torch.Tensor],
 ) -> set[str]:
     """Add changes to a model's patches.
+
+    Args:
+        base: returns the weight or bias of a module without patches, by path and parameter.
 
     Returns:
         The paths of modules that the model turned out not to have.
@@ -77,12 +87,18 @@ def add_merged(
             if key in batch:
                 later.append(entry)
             else:
-                batch[key] = DeltaAdapter(set(), _packed(entry.delta))
+                batch[key] = DeltaAdapter(set(), (_base_rows(base, entry), _packed(entry.delta)))
                 modules[key] = entry.module
         added = set(model.add_patches(batch, strength))
         missing |= {module for key, module in modules.items() if key not in added}
         waiting = later
     return missing
+
+
+def _base_rows(
+    base: Callable[[str, str], torch.Tensor], entry: Entry
+) -> Callable[[], torch.Tensor]:
+    return lambda: base(entry.module, entry.parameter)[entry.start : entry.stop]
 
 
 def _patch_key(architecture: Architecture, entry: Entry) -> Any:

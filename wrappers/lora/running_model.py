@@ -178,6 +178,18 @@ class RunningModel:
         except UnreadableWeightError as error:
             raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
 
+    def base_parameter(self, path: str, parameter: str) -> torch.Tensor:
+        """The ``"weight"`` or ``"bias"`` of a module without any patches, as a plain tensor.
+
+        Raises:
+            UnreadableWeightError: as `base_weight`.
+        """
+        if parameter == "weight":
+            return self.base_weight(path)
+        saved = self._backup.get(f"diffusion_model.{path}.bias")
+        module: Any = self.module(path)
+        return (module.bias if saved is None else saved.weight).detach()
+
 
 RUNNING: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
 

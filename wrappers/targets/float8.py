@@ -15,7 +15,7 @@ class Float8(WeightKind):
 
     def recognises(self, module: Any) -> bool:
         weight = getattr(module, "weight", None)
-        if type(getattr(weight, "data", None)) is not Tensor:
+        if weight is None or type(getattr(weight, "data", None)) is not Tensor:
             return False
         return weight.dtype.is_floating_point or getattr(module, "scale_weight", None) is not None
 

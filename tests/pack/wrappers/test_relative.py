@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.applying import apply, random, reference, relative_error
+from support.applying import apply, lora_file, random, reference, relative_error
 from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
@@ -162,3 +162,38 @@ def test_the_weight_of_integers_with_a_scale_is_read_back() -> None:
     layer.weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
     layer.scale_weight = torch.tensor(0.5)
     assert torch.equal(kind_of(layer).weight(layer, layer.weight), torch.full((4, 4), 0.5))
+
+
+@pytest.mark.parametrize(
+    "kinds", [("plain", "oft"), ("plain", "ia3"), ("oft", "ia3"), ("ia3", "ia3")]
+)
+@pytest.mark.parametrize("mode", ["merge", "branch"])
+def test_the_order_of_changes_does_not_count(
+    kinds: tuple[str, str], mode: str, tmp_path: Path
+) -> None:
+    """Each is a change of the base weight, whatever was merged before it."""
+    layer = tiny.qwen_image().model.diffusion_model.get_submodule(MODULE)
+    files, changes = [], []
+    for index, kind in enumerate(kinds):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        if kind == "plain":
+            path, deltas = lora_file(folder / "a.safetensors", {MODULE: (D, D)})
+            changes.append((deltas[MODULE], torch.zeros(D)))
+        else:
+            path, merged = peft_file(folder, kind, layer)
+            change = merged.weight.data - layer.weight.data, merged.bias.data - layer.bias.data
+            changes.append(change)
+        files.append(path)
+    wanted = tiny.qwen_image()
+    changed = wanted.model.diffusion_model.get_submodule(MODULE)
+    for weight, bias in changes:
+        changed.weight.data = changed.weight.data + 0.6 * weight.to(changed.weight)
+        changed.bias.data = changed.bias.data + 0.6 * bias
+    expected = tiny.sample(wanted)
+    for stack in (files, files[::-1]):
+        model = tiny.qwen_image()
+        at_once = apply(model, *((path, 0.6) for path in stack), mode=mode)
+        one_by_one = apply(apply(model, (stack[0], 0.6), mode=mode), (stack[1], 0.6), mode=mode)
+        for patched in (at_once, one_by_one):
+            assert relative_error(tiny.sample(patched), expected) < 2e-5
