@@ -48,7 +48,8 @@ class DeltaAdapter(WeightAdapterBase):
 
         `weight` holds the rows of the change only: ComfyUI has narrowed it by `offset`.
         """
-        base_rows, packed = self.weights
+        known: Any = self.weights
+        base_rows, packed = known
         delta = _unpacked(packed).to(weight.device)
         if isinstance(delta, (Dora, Relative)):
             base = base_rows().to(weight.device, intermediate_dtype)
