@@ -52,7 +52,7 @@ function body(info) {
   }
   if (info.warnings?.length) {
     const warnings = info.warnings.map((text) => make("li", { textContent: text }));
-    parts.push(section("To know", make("ul", { className: "vivace-info-problems" }, ...warnings)));
+    parts.push(section("To know", make("ul", {}, ...warnings)));
   }
   if (words.length) {
     const buttons = words.map((word) => copyButton(word, `Copy ${word}`, () => word));

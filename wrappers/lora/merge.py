@@ -52,7 +52,9 @@ class DeltaAdapter(WeightAdapterBase):
         base_rows, packed = known
         delta = _unpacked(packed).to(weight.device)
         if isinstance(delta, (Dora, Relative)):
-            base = base_rows().to(weight.device, intermediate_dtype)
+            rows = base_rows()
+            # Of a model that is gone, what ComfyUI hands on is the nearest to it.
+            base = (weight if rows is None else rows).to(weight.device, intermediate_dtype)
             relative = delta.resolve(base) if isinstance(delta, Dora) else delta
             change = relative.scaled(strength).matrix(base, intermediate_dtype)
         else:
@@ -66,12 +68,13 @@ def add_merged(
     architecture: Architecture,
     entries: Iterable[Entry],
     strength: float,
-    base: Callable[[str, str], torch.Tensor],
+    base: Callable[[str, str], torch.Tensor | None],
 ) -> set[str]:
     """Add changes to a model's patches.
 
     Args:
-        base: returns the weight or bias of a module without patches, by path and parameter.
+        base: returns the weight or bias of a module without patches, by path and parameter; None
+            where there is none any more.
 
     Returns:
         The paths of modules that the model turned out not to have.
@@ -97,9 +100,13 @@ def add_merged(
 
 
 def _base_rows(
-    base: Callable[[str, str], torch.Tensor], entry: Entry
-) -> Callable[[], torch.Tensor]:
-    return lambda: base(entry.module, entry.parameter)[entry.start : entry.stop]
+    base: Callable[[str, str], torch.Tensor | None], entry: Entry
+) -> Callable[[], torch.Tensor | None]:
+    def rows() -> torch.Tensor | None:
+        whole = base(entry.module, entry.parameter)
+        return None if whole is None else whole[entry.start : entry.stop]
+
+    return rows
 
 
 def _patch_key(architecture: Architecture, entry: Entry) -> Any:

@@ -178,12 +178,15 @@ class RunningModel:
         except UnreadableWeightError as error:
             raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
 
-    def base_parameter(self, path: str, parameter: str) -> torch.Tensor:
-        """The ``"weight"`` or ``"bias"`` of a module without any patches, as a plain tensor.
+    def base_parameter(self, path: str, parameter: str) -> torch.Tensor | None:
+        """The ``"weight"`` or ``"bias"`` of a module without any patches, as a plain tensor; None
+        once the model is gone, of which a merged model may still have patches.
 
         Raises:
             UnreadableWeightError: as `base_weight`.
         """
+        if self._model() is None:
+            return None
         if parameter == "weight":
             return self.base_weight(path)
         saved = self._backup.get(f"diffusion_model.{path}.bias")

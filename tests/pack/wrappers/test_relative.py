@@ -5,6 +5,8 @@ What they must do to a weight is LyCORIS' own result.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,22 @@ def test_the_order_of_changes_does_not_count(
         one_by_one = apply(apply(model, (stack[0], 0.6), mode=mode), (stack[1], 0.6), mode=mode)
         for patched in (at_once, one_by_one):
             assert relative_error(tiny.sample(patched), expected) < 2e-5
+
+
+def test_a_patch_outlives_its_model(tmp_path: Path) -> None:
+    """A merged model keeps the patches of one that may be gone."""
+    import comfy.lora
+
+    model = tiny.qwen_image()
+    layer = model.model.diffusion_model.get_submodule(MODULE)
+    weight = layer.weight.detach().clone()
+    path, merged = peft_file(tmp_path, "ia3", layer)
+    wanted = merged.weight.detach().clone()
+    patched = apply(model, (path, 1.0), mode="merge")
+    key = f"diffusion_model.{MODULE}.weight"
+    patches = patched.patches[key]
+    gone = weakref.ref(model.model)
+    del model, patched, layer, merged
+    gc.collect()
+    assert gone() is None
+    assert relative_error(comfy.lora.calculate_weight(patches, weight, key), wanted) < 1e-6
