@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.canary import forms
 from support.editor import shoot
+from support.steady import wait_for_canvas
 from vivace.tests.pack.vlm.test_key_shape import KEYS, NAMES
 from vivace.vlm.remote.key_shape import looks_like_key
 
@@ -66,6 +67,7 @@ def field_of(page: Page, renderer: str, name: str) -> None:
         page.get_by_label(name, exact=True).first.click()
         page.keyboard.press("Control+a")
     else:
+        wait_for_canvas(page)
         x, y = page.evaluate(PLACE, name)
         page.mouse.dblclick(x, y)
         page.locator(".graphdialog input").focus()

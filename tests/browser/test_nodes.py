@@ -18,6 +18,7 @@ from support.editor import (
     stack_of,
 )
 from support.graphs import KOHYA, PEFT, node, row, stack_prompt
+from support.steady import wait_for_canvas
 from vivace.devkit.rig.client import ComfyClient
 from vivace.devkit.rig.server import ComfyServer
 
@@ -184,6 +185,7 @@ def test_nodes_are_shown_in_the_language_of_the_editor_and_have_help(
             }"""
         )
         chinese.wait_for_timeout(1000)  # the view is fitted to the new workflow
+        wait_for_canvas(chinese)
         title = chinese.evaluate(
             "() => [...app.canvas.ds.convertOffsetToCanvas(app.graph.nodes[0].pos)]"
         )

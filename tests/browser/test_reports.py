@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.torch import load_file, save_file
 from support.editor import load, open_editor, shoot
 from support.graphs import KOHYA, PEFT, node, row
+from support.steady import steady_box
 from vivace.devkit.doubles.demo_models import MODEL_FILE
 from vivace.devkit.rig.client import ComfyClient
 from vivace.devkit.rig.server import ComfyServer
@@ -95,9 +96,7 @@ def test_the_report_is_a_line_that_opens(
     assert heads == ["LoRA", "format", "modules", "unmatched", "size"]  # no columns of zeros
     expect(table.get_by_role("row")).to_have_count(4)
     expect(view.locator("code", has_text="attn.nothing.lora_A")).to_have_count(1)
-    box, around = table.bounding_box(), view.bounding_box()
-    assert box is not None
-    assert around is not None
+    box, around = steady_box(table), steady_box(view)
     assert around["x"] <= box["x"] < around["x"] + around["width"]
     editor.wait_for_timeout(300)
     shoot(editor, f"lora-report-{renderer}")

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from support.editor import shoot
 from support.graphs import KOHYA, PEFT, row
 from support.lora_editor import FLAT, INK, MISSING, Stack, three
+from support.steady import wait_for_canvas
 
 
 def test_rows_are_switched_one_by_one_and_all_at_once(stack: Stack) -> None:
@@ -77,13 +78,8 @@ def test_a_strength_is_dragged(
 def test_a_drag_is_the_same_at_any_zoom(stack: Stack) -> None:
     stack.show(*three())
     for zoom in (0.8, 1.7):
-        stack.page.evaluate(
-            "zoom => { app.canvas.ds.scale = zoom; app.canvas.setDirty(true, true); }", zoom
-        )
-        stack.page.wait_for_timeout(400)
+        stack.zoom(zoom)
         stack.drag(stack.part(1, "strength"), 20, 0)
-        box = stack.part(1, "menu").bounding_box()
-        assert box is not None
         stack.drag(stack.part(1, "menu"), 0, 62 * zoom)
         shoot(stack.page, f"rows-zoom-{zoom}")
     assert [(r["lora"], r["strength"]) for r in stack.rows] == [
@@ -213,13 +209,14 @@ def test_the_node_follows_the_number_of_rows(stack: Stack, renderer: str) -> Non
     before = stack.page.evaluate(HEIGHTS)
     for count in (1, 2, 3, 4):
         stack.menu(1, "Duplicate")
-        stack.page.wait_for_timeout(200)
+        expect(stack.element.get_by_role("listitem")).to_have_count(1 + count)
+        wait_for_canvas(stack.page)
         now = stack.page.evaluate(HEIGHTS)
         assert now["node"] == pytest.approx(before["node"] + 30 * count, abs=1)
         assert now["space"] == pytest.approx(before["space"], abs=1)
     for _ in range(4):
         stack.part(1, "remove").click()
-    stack.page.wait_for_timeout(200)
+    wait_for_canvas(stack.page)
     assert stack.page.evaluate(HEIGHTS) == pytest.approx(before, abs=1)
     shoot(stack.page, f"rows-{renderer}-height")
 

@@ -13,11 +13,6 @@ from support.lora_editor import INK, Stack
 from support.row_cells import CELLS, DEVICES, INTERACTIONS, NOT_THERE, START
 
 SOME = ("pick", "reorder", "menu", "presets")
-ZOOM = """zoom => {
-    app.canvas.ds.scale = zoom;
-    app.canvas.ds.offset = [120 / zoom - 60, 80 / zoom];
-    app.canvas.setDirty(true, true);
-}"""
 WITHOUT_MAP = ".minimap-main-container, [data-testid^=minimap] { display: none !important; }"
 ALL = sorted(CELLS)
 
@@ -31,11 +26,6 @@ def small_window(page: Page) -> Iterator[None]:
     page.set_viewport_size({"width": 800, "height": 600})
     yield
     page.set_viewport_size(before)
-
-
-def view(stack: Stack, zoom: float) -> None:
-    stack.page.evaluate(ZOOM, zoom)
-    stack.page.wait_for_timeout(500)
 
 
 def names(cells: list[tuple[str, str]]) -> list[str]:
@@ -74,7 +64,7 @@ def test_an_interaction_at_a_zoom(
     stack: Stack, renderer: str, cell: tuple[str, str], zoom: float
 ) -> None:
     stack.show(*START)
-    view(stack, zoom)
+    stack.zoom(zoom, (120 / zoom - 60, 80 / zoom))
     CELLS[cell](stack)
     shoot(stack.page, f"rows-{renderer}-zoom-{zoom}")
 

@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from support.editor import load, prompt_of, shoot, stack_of
 from support.graphs import PEFT, row
 from support.lora_editor import FLAT, INK, Stack
+from support.steady import steady_box, wait_for_canvas
 
 # What the editor's command *Promote Widget* does.
 PROMOTE = """() => {
@@ -21,12 +22,9 @@ PROMOTE = """() => {
     const slot = inner.inputs.find(input => input.name === "rows");
     host.subgraph.addInput("rows", String(slot.type)).connect(slot, inner);
 }"""
-VIEW = """() => {
-    app.rootGraph.nodes.forEach((node, index) => { node.pos = [60 + 440 * index, 40]; });
-    app.canvas.ds.scale = 1;
-    app.canvas.ds.offset = [120, 80];
-    app.canvas.setDirty(true, true);
-}"""
+PLACE = """() => app.rootGraph.nodes.forEach((node, index) => {
+    node.pos = [60 + 440 * index, 40];
+})"""
 
 
 def rows_of(page: Page) -> list[dict[str, Any]]:
@@ -35,8 +33,8 @@ def rows_of(page: Page) -> list[dict[str, Any]]:
 
 def view(stack: Stack, count: int = 1) -> None:
     expect(stack.element).to_have_count(count)
-    stack.page.evaluate(VIEW)
-    stack.page.wait_for_timeout(500)
+    stack.page.evaluate(PLACE)
+    stack.zoom(1)
 
 
 @pytest.fixture
@@ -81,13 +79,12 @@ def test_the_node_of_the_subgraph_has_room_for_its_rows(promoted: Stack, rendere
     page = promoted.page
     for _ in range(3):
         promoted.menu(1, "Duplicate")
-    page.wait_for_timeout(300)
+    wait_for_canvas(page)
     shoot(page, f"rows-{renderer}-promoted-room")
     last, remove = promoted.element.get_by_text("Add LoRA"), promoted.part(1, "remove")
     width, height = page.evaluate("() => [...app.rootGraph.nodes[0].size]")
     for control in (last, remove):
-        box = control.bounding_box()
-        assert box is not None
+        box = steady_box(control)
         # the node lies at 180, 120 in the canvas, which begins at the left upper corner
         assert 180 <= box["x"] < box["x"] + box["width"] <= 180 + width
         assert 120 <= box["y"] < box["y"] + box["height"] <= 120 + height

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from support.editor import load, prompt_of, stack_of
 from support.graphs import row
 from support.lora_editor import INK, MISSING, NAMES, Stack, three
+from support.steady import wait_for_canvas
 
 MANY = pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.long)])
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
@@ -166,8 +167,8 @@ def test_rows_inside_a_subgraph(stack: Stack, renderer: str) -> None:
     load(stack.page, saved)
     stack.page.evaluate("() => app.canvas.openSubgraph(app.graph.nodes[0].subgraph)")
     stack.part(1, "on").wait_for()
-    stack.page.wait_for_timeout(500)
-    stack.page.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [120, 80]; }")
+    wait_for_canvas(stack.page)  # the editor fits the view to what it opens
+    stack.zoom(1)
     stack.part(1, "on").click()
     stack.page.evaluate("() => app.canvas.setGraph(app.rootGraph)")
     assert stack_of(prompt_of(stack.page))["rows"]["__value__"] == three(False, True, True)

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Page
 from support.editor import prompt_of, shoot, stack_of
 from support.graphs import KOHYA, PEFT, node, row
+from support.steady import steady_box
 from vivace.devkit.doubles.demo_models import MODEL_FILE, VAE_FILE
 
 VALUES = ".vivace-values"
@@ -81,8 +82,7 @@ def test_what_is_seen_and_heard(editor: Page, renderer: str) -> None:
     waveform = editor.locator(".vivace-waveform")
     waveform.hover()  # scrolls to it, and goes on when the editor puts the node elsewhere
     shoot(editor, f"preview-outputs-media-{renderer}")
-    box = waveform.bounding_box()
-    assert box is not None
+    box = steady_box(waveform)
     assert box["width"] > 300
     waveform.click(position={"x": box["width"] / 2, "y": 10})
     editor.wait_for_function(

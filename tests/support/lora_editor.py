@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 from playwright.sync_api import Locator, Page, Route
 
 from .graphs import KOHYA, PEFT, row
+from .steady import steady_box, wait_in_its_node
 
 MISSING = "gone.safetensors"
 INK, FLAT, WATER = "styles/ink.safetensors", "styles/anime/flat.safetensors", "styles/water.pt"
@@ -54,6 +55,11 @@ SHOW = """rows => {
     node.widgets.find(w => w.name === "rows").value = rows;
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [120, 80];
+    app.canvas.setDirty(true, true);
+}"""
+ZOOM = """([scale, ...offset]) => {
+    app.canvas.ds.scale = scale;
+    app.canvas.ds.offset = offset;
     app.canvas.setDirty(true, true);
 }"""
 RECORD = "() => { app.canvas.emitBeforeChange(); app.canvas.emitAfterChange(); }"
@@ -122,8 +128,14 @@ class Stack:
         self.page.evaluate("() => app.graph.clear()")
         self.page.evaluate(SHOW, list(rows))
         self.element.wait_for()
-        self.page.wait_for_timeout(150)  # the editor places a new widget a frame or two later
+        wait_in_its_node(self.element)
         self.page.evaluate(RECORD)
+
+    def zoom(self, scale: float, offset: tuple[float, float] = (120, 80)) -> None:
+        """Show the canvas at a scale and a place, with the rows where they belong."""
+        self.page.evaluate(ZOOM, [scale, *offset])
+        for element in self.element.all():
+            wait_in_its_node(element)
 
     def refresh(self) -> None:
         """What the editor's refresh command does."""
@@ -150,8 +162,7 @@ class Stack:
 
     def drag(self, start: Locator, x: float, y: float, *, keys: str | None = None) -> None:
         """Press at the middle of an element, move by that many pixels in steps, release."""
-        box = start.bounding_box()
-        assert box is not None
+        box = steady_box(start)
         left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.page.mouse.move(left, top)
         self.page.mouse.down()

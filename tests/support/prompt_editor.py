@@ -8,6 +8,8 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 from vivace.toolkit.prompt_library import PromptLibrary, SavedPrompt
 
+from .steady import wait_in_its_node
+
 CAT = SavedPrompt("a {red|grey} cat", "blurry", ("animal", "pet"), "the neighbour's")
 OWL = SavedPrompt("an owl at night", "", ("animal",))
 SHIP = SavedPrompt("a sailing ship in a gale", "calm sea")
@@ -50,7 +52,7 @@ class Manager:
         nothing = {"prompt": "", "positive": "", "negative": "", "variables": "", "seed": 0}
         self.page.evaluate(SHOW, nothing | values)
         self.element.wait_for()
-        self.page.wait_for_timeout(200)  # the editor places a new widget a frame or two later
+        wait_in_its_node(self.element)
         self.page.evaluate(REFRESH)  # the files were changed by the test
         self.page.evaluate(RECORD)
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Locator, expect
 
 from .graphs import KOHYA, PEFT, row
 from .lora_editor import INK, WATER, Stack
+from .steady import steady_box
 
 Cell = Callable[[Stack], None]
 
@@ -51,9 +52,8 @@ def cell(interaction: str, device: str) -> Callable[[Cell], Cell]:
 
 def in_window(stack: Stack, element: Locator) -> None:
     """Whether all of a popover can be seen, whatever the size of the window."""
-    box = element.bounding_box()
+    box = steady_box(element)
     size = stack.page.viewport_size
-    assert box is not None
     assert size is not None
     assert 0 <= box["x"] < box["x"] + box["width"] <= size["width"]
     assert 0 <= box["y"] < box["y"] + box["height"] <= size["height"]
@@ -213,9 +213,7 @@ def _(stack: Stack) -> None:
 
 @cell("reorder", "mouse")
 def _(stack: Stack) -> None:
-    start, end = (stack.part(number, "menu").bounding_box() for number in (1, 3))
-    assert start is not None
-    assert end is not None
+    start, end = (steady_box(stack.part(number, "menu")) for number in (1, 3))
     stack.drag(stack.part(1, "menu"), 0, end["y"] - start["y"] + end["height"] / 4)
     assert stack.names == [KOHYA, INK, PEFT]
 
