@@ -121,16 +121,22 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
         way = running.way(path, mode, need_of(entries))
         if isinstance(way, NotApplied):
             placement.skipped[path] = way.reason
-        elif way is Way.MERGE and not _adds_a_bias(architecture, entries):
+        elif way is Way.MERGE and not _adds_a_bias(running, entries):
             placement.merged += entries
         else:
             placement.branched[path] = entries
             placement.ranks += running.takes_ranks(path)
 
 
-def _adds_a_bias(architecture: Architecture, entries: Sequence[Entry]) -> bool:
-    """Whether a layer without a bias gets one, which no merged weight can hold."""
-    return any(e.parameter == "bias" and not architecture.modules[e.module].bias for e in entries)
+def _adds_a_bias(running: RunningModel, entries: Sequence[Entry]) -> bool:
+    """Whether a layer without a bias gets one, which no merged weight can hold.
+
+    The layer itself is asked: models of one architecture may differ in that.
+    """
+    return any(
+        e.parameter == "bias" and getattr(running.module(e.module), "bias", None) is None
+        for e in entries
+    )
 
 
 def _refuse(placement: Placement, strict: bool) -> None:
