@@ -1,0 +1,1 @@
+"""Where ComfyUI computes a layer from its weight: what stands beside the layer is lost there."""
