@@ -1,0 +1,1 @@
+"""ComfyUI's dynamic VRAM without a GPU."""

@@ -1,0 +1,26 @@
+"""The tests of what runs in ComfyUI, on a card with dynamic VRAM that is none.
+
+`VIVACE_DYNAMIC=1` runs all tests with models so; more (`VIVACE_DYNAMIC=6`) are MB of the card.
+A test that is about it asks for the fixture `dynamic_card`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vivace.devkit.doubles.dynamic_vram.dynamic_vram import CAPACITY, MB, DynamicVram, dynamic_vram
+
+ASKED = os.environ.get("VIVACE_DYNAMIC", "")
+ROOM = {"all of it": CAPACITY, "a third of it": 6 * MB}  # of a small model in float32
+
+
+@contextmanager
+def as_asked() -> Iterator[DynamicVram | None]:
+    """Dynamic VRAM if the environment says so."""
+    if ASKED in ("", "0"):
+        yield None
+        return
+    with dynamic_vram(CAPACITY if ASKED == "1" else int(ASKED) * MB) as running:
+        yield running
