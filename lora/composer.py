@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,27 +12,18 @@ from torch import Tensor
 from .factors.branch import Branch, Term
 from .factors.delta import Delta, LowRank
 from .factors.dora import Dora, Norm
-from .factors.fusion import PlacedFactors, fuse
+from .factors.fusion import PlacedFactors, lay_out
 from .factors.weight_relative import Relative, Scaling
 from .loader import Entry, Lora, LoraKey
 from .lora_set import LoraSet
 from .mapping.architecture import Architecture
+from .segments import Scales, Segment, scaled, whole
 
 # LoHa and LoKr are expanded into the common low-rank branch up to this rank. Beyond it, running
 # them in their own factored form costs less time and memory.
 EXPAND_RANK = 64
 
 Weights = Callable[[str], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    """What one LoRA does to one target, at strength 1."""
-
-    factors: LowRank | None
-    terms: tuple[Term, ...]
-    bias: Tensor | None
-    bias_lift: Tensor | None = None
 
 
 class Composer:
@@ -46,15 +38,18 @@ class Composer:
         fusions: names of fused projections of the model, composed in place of their members (for
             instance ``transformer_blocks.0.attn.to_qkv``).
         device: where branches live; that of the loaded LoRAs unless given.
+        compute: the first value of the attribute.
         dtype: dtype of A and B, float32 unless given.
         expand_rank: largest rank up to which LoHa and LoKr join the low-rank factors.
         weights: returns the base weight of a target, float or dequantized; needed for DoRA, and
-            asked once per LoRA and module.
+            asked once per composition and target, however many changes need it.
         dora_norm: see `Dora.resolve`.
 
     Attributes:
         branches: target name -> `Branch`, for the last composed stack.
         recomposed, rescaled: how many branches were rebuilt and rescaled so far.
+        compute: where products are computed (what depends on base weights; LoHa and LoKr multiplied
+            out); None for where the weights or the LoRAs are. The results go to `device`.
 
     Raises:
         ValueError: a LoRA needs base weights and none are given, or is for another model.
@@ -66,6 +61,7 @@ class Composer:
         fusions: Iterable[str] = (),
         *,
         device: str | torch.device | None = None,
+        compute: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         expand_rank: int = EXPAND_RANK,
         weights: Weights | None = None,
@@ -75,14 +71,17 @@ class Composer:
         self.branches: dict[str, Branch] = {}
         self.recomposed = 0
         self.rescaled = 0
-        self._device = device
+        self._device = None if device is None else torch.device(device)
+        if compute is not None and device is None:
+            raise ValueError("`compute` needs `device`, where the results are to be")
+        self.compute = None if compute is None else torch.device(compute)
         self._dtype = dtype
         self._expand_rank = expand_rank
         self._weights = weights
         self._dora_norm: Norm = dora_norm
         self._strengths: dict[LoraKey, float] = {}
-        self._segments: dict[str, dict[LoraKey, _Segment]] = {}
-        self._scales = _Scales({})
+        self._segments: dict[str, dict[LoraKey, Segment]] = {}
+        self._scales = Scales({})
         self._home = {
             block.module: (fused, block.start)
             for fused in fusions
@@ -96,7 +95,7 @@ class Composer:
         """
         old, new = self._strengths, stack.strengths
         gone = old.keys() - new.keys()
-        added = {key: self._segment_all(stack.loras[key]) for key in new.keys() - old.keys()}
+        added = {key: self._placed(stack.loras[key]) for key in new.keys() - old.keys()}
         touched = {target for parts in added.values() for target in parts}
         touched |= {t for t, present in self._segments.items() if not gone.isdisjoint(present)}
         changed = {key for key in new.keys() & old.keys() if old[key] != new[key]}
@@ -106,7 +105,10 @@ class Composer:
             before = segments.pop(target, {})
             present = {k: v for k, v in before.items() if k not in gone}
             shrunk = bool(present) and len(present) < len(before)
-            present.update((key, parts[target]) for key, parts in added.items() if target in parts)
+            weight = self._weight_once(target)
+            for key, parts in added.items():
+                if target in parts:
+                    present[key] = self._segment(target, parts[target], weight)
             branches.pop(target, None)
             if present:
                 segments[target] = dict(sorted(present.items()))
@@ -117,38 +119,45 @@ class Composer:
             if target not in touched and not changed.isdisjoint(present)
         ]
         stale = [*(target for target in touched if target in segments), *rescaled]
-        scales = _Scales(segments) if touched else self._scales
+        scales = Scales(segments) if touched else self._scales
         vectors = scales.vectors(new) if stale else {}
         for target in stale:
             vector = vectors.get(target)
-            branches[target] = _scaled(branches[target], segments[target], new, vector)
+            branches[target] = scaled(branches[target], segments[target], new, vector)
         self._scales = scales
         self.recomposed += len(touched)
         self.rescaled += len(rescaled)
         self._strengths, self._segments, self.branches = dict(new), segments, branches
         return branches
 
-    def _join(self, target: str, present: dict[LoraKey, _Segment], shrunk: bool) -> Branch:
-        """Concatenate the factors of a target's segments, which then view the result."""
+    def _join(self, target: str, present: dict[LoraKey, Segment], shrunk: bool) -> Branch:
+        """Write the factors of a target's segments side by side; the segments then view them."""
         shape = self.architecture.target(target).shape
         low = {k: segment.factors for k, segment in present.items() if segment.factors is not None}
         if not low:
             return Branch(target, shape)
-        factors = list(low.values())
-        if len(factors) == 1 and not shrunk:
-            return Branch(target, shape, factors[0].A, factors[0].B)
+        if len(low) == 1 and not shrunk:
+            ((key, only),) = low.items()
+            made = only.made(self._device, self._dtype)
+            present[key] = replace(present[key], factors=whole(made))
+            return Branch(target, shape, made.A, made.B)
         # A single factor left over is copied too: as a view it would keep the larger tensor alive.
-        a = torch.cat([factor.A for factor in factors])
-        b = torch.cat([factor.B for factor in factors], dim=1)
+        rank = sum(factors.rank for factors in low.values())
+        place = self._device or next(iter(low.values())).downs[0].device
+        a = torch.empty(rank, shape[1], dtype=self._dtype, device=place)
+        b = torch.empty(shape[0], rank, dtype=self._dtype, device=place)
         column = 0
-        for key, factor in low.items():
-            stop = column + factor.rank
-            view = LowRank(a[column:stop], b[:, column:stop], factor.scale)
-            present[key] = replace(present[key], factors=view)
+        for key, factors in low.items():
+            stop = column + factors.rank
+            view = LowRank(a[column:stop], b[:, column:stop], factors.scale)
+            factors.write_down(view.A)
+            factors.write_up(view.B)
+            present[key] = replace(present[key], factors=whole(view))
             column = stop
         return Branch(target, shape, a, b)
 
-    def _segment_all(self, lora: Lora) -> dict[str, _Segment]:
+    def _placed(self, lora: Lora) -> dict[str, list[tuple[Entry, int]]]:
+        """The changes of a file by target, each with the row where its module begins there."""
         mine, theirs = self.architecture, lora.architecture
         if (mine.name, mine.hidden) != (theirs.name, theirs.hidden):
             raise ValueError(f"{lora.path.name} is for {theirs.title}, not {mine.title}")
@@ -158,9 +167,11 @@ class Composer:
                 continue
             target, offset = self._home.get(module, (module, 0))
             placed.setdefault(target, []).extend((entry, offset) for entry in entries)
-        return {target: self._segment(target, items) for target, items in placed.items()}
+        return placed
 
-    def _segment(self, target: str, items: list[tuple[Entry, int]]) -> _Segment:
+    def _segment(
+        self, target: str, items: list[tuple[Entry, int]], weight: Callable[[], Tensor]
+    ) -> Segment:
         shape = self.architecture.target(target).shape
         low: list[PlacedFactors] = []
         terms: list[Term] = []
@@ -175,23 +186,33 @@ class Composer:
             if entry.parameter == "bias" and isinstance(entry.delta, Delta):
                 bias = _added(bias, entry.delta.matrix().to(self._device), start, shape[0])
                 continue
-            delta = self._resolved(target, entry, start, stop)
-            limit = None if isinstance(delta, LowRank) else self._expand_rank
-            factors = delta.low_rank(limit) if isinstance(delta, Delta) else None
+            delta = entry.delta
+            if isinstance(delta, Dora):
+                delta = delta.resolve(weight()[start:stop], self._dora_norm)
+            factors = self._low_rank(delta)
             if factors is None:
                 terms.append(Term(delta.to(self._device, self._dtype), start, stop))
             else:
                 low.append(PlacedFactors(factors, start, stop))
-        fused = fuse(low, shape[0]).to(self._device, self._dtype) if low else None
-        return _Segment(fused, tuple(terms), bias, bias_lift)
+        return Segment(lay_out(low, shape[0]) if low else None, tuple(terms), bias, bias_lift)
 
-    def _resolved(self, target: str, entry: Entry, start: int, stop: int) -> Delta | Relative:
-        if not isinstance(entry.delta, Dora):
-            return entry.delta
-        if self._weights is None:
-            raise ValueError(f"{target}: DoRA needs the base weights")
-        weight = self._weights(target)[start:stop]
-        return entry.delta.resolve(weight, self._dora_norm)
+    def _low_rank(self, delta: Delta | Relative) -> LowRank | None:
+        """The change as two factors if they are to join the branch; None if it stays a term."""
+        if isinstance(delta, LowRank) or not isinstance(delta, Delta):
+            return delta if isinstance(delta, LowRank) else None
+        return delta.to(self.compute).low_rank(self._expand_rank)
+
+    def _weight_once(self, target: str) -> Callable[[], Tensor]:
+        """What returns the base weight of a target, on the device where changes are computed, and
+        asks for it once at most. Who drops it drops the weight."""
+
+        @cache
+        def weight() -> Tensor:
+            if self._weights is None:
+                raise ValueError(f"{target}: DoRA needs the base weights")
+            return self._weights(target).to(self.compute)
+
+        return weight
 
     def missing(self, stack: LoraSet) -> dict[str, list[str]]:
         """Return, by file name, the modules that a stack changes and this model does not have."""
@@ -209,63 +230,4 @@ def _added(total: Tensor | None, rows: Tensor, start: int, count: int) -> Tensor
     if total is None:
         total = torch.zeros(count, device=rows.device)
     total[start : start + len(rows)] += rows
-    return total
-
-
-class _Scales:
-    """The scale vectors of all targets, laid out so that one tensor operation computes them."""
-
-    def __init__(self, segments: Mapping[str, Mapping[LoraKey, _Segment]]) -> None:
-        self._keys: list[LoraKey] = sorted(
-            {key for present in segments.values() for key in present}
-        )
-        index = {key: i for i, key in enumerate(self._keys)}
-        low = [
-            (target, index[key], segment.factors)
-            for target, present in segments.items()
-            for key, segment in present.items()
-            if segment.factors is not None
-        ]
-        self._owners = torch.tensor([owner for _, owner, _ in low], dtype=torch.long)
-        self._values = torch.tensor([factors.scale for *_, factors in low], dtype=torch.float64)
-        self._ranks = torch.tensor([factors.rank for *_, factors in low], dtype=torch.long)
-        self._device = low[0][2].A.device if low else None
-        self._totals: dict[str, int] = {}
-        for target, _, factors in low:
-            self._totals[target] = self._totals.get(target, 0) + factors.rank
-
-    def vectors(self, strengths: Mapping[LoraKey, float]) -> dict[str, Tensor]:
-        """Return, by target, strength times alpha/rank for each of its rank columns."""
-        if not self._totals:
-            return {}
-        by_key = torch.tensor([strengths[key] for key in self._keys], dtype=torch.float64)
-        scales = (self._values * by_key[self._owners]).float().repeat_interleave(self._ranks)
-        pieces = scales.to(self._device).split(list(self._totals.values()))
-        return dict(zip(self._totals, pieces, strict=True))
-
-
-def _scaled(
-    branch: Branch,
-    present: Mapping[LoraKey, _Segment],
-    strengths: Mapping[LoraKey, float],
-    scales: Tensor | None,
-) -> Branch:
-    terms: list[Term] = []
-    for key, segment in present.items():
-        if segment.terms:
-            terms += [replace(t, delta=t.delta.scaled(strengths[key])) for t in segment.terms]
-    bias = _sum((segment.bias, strengths[key]) for key, segment in present.items())
-    bias_lift = _sum((segment.bias_lift, strengths[key]) for key, segment in present.items())
-    # Not dataclasses.replace, which takes most of the time of a strength change.
-    return Branch(
-        branch.target, branch.shape, branch.A, branch.B, scales, tuple(terms), bias, bias_lift
-    )
-
-
-def _sum(vectors: Iterable[tuple[Tensor | None, float]]) -> Tensor | None:
-    """Add vectors times strengths; None if there is none."""
-    total: Tensor | None = None
-    for vector, strength in vectors:
-        if vector is not None:
-            total = vector * strength if total is None else total + vector * strength
     return total

@@ -25,9 +25,10 @@ from .examine import (
     remember,
     settled,
 )
-from .factors.adapters import build, non_finite
+from .factors.adapters import build
 from .factors.delta import Delta
 from .factors.dora import Dora
+from .factors.finite import FiniteCheck
 from .factors.module_plan import Fault, GroupPlan, ModulePlan
 from .factors.weight_relative import Relative
 from .file_report import Report
@@ -127,11 +128,12 @@ def _load(
         plans = found.plans.plans
         names = {key for plan in plans for key in plan.keys.values()}
         small = {plan.keys[role] for plan in plans for role in _ON_HOST & plan.keys.keys()}
-        tensors = file.read(names, device, on_host=small)
+        check = FiniteCheck()
+        tensors = file.read(names, device, on_host=small, watch=check.watch)
         if text_encoder:
             keep_text_encoder(path, content, file, text_encoder_names(found.report))
         file.check_unchanged(content.file)
-    built = _Built(found, architecture, tensors)
+    built = _Built(found, architecture, tensors, check.non_finite(tensors))
     report = built.report(file.header.tensors)
     remember(path, content, known, Seen(report, metadata))
     if not built.entries:
@@ -159,6 +161,9 @@ _ON_HOST = {"alpha", "scaling", "on_input"}
 class _Built:
     """The changes that a file makes, and what came to light when they were built.
 
+    Args:
+        bad: names of tensors that hold NaN or infinity.
+
     Attributes:
         entries: what is applied.
         faults: modules that are not, beside those that the header told of.
@@ -167,7 +172,11 @@ class _Built:
     """
 
     def __init__(
-        self, found: Examination, architecture: Architecture, tensors: dict[str, torch.Tensor]
+        self,
+        found: Examination,
+        architecture: Architecture,
+        tensors: dict[str, torch.Tensor],
+        bad: set[str],
     ) -> None:
         self.entries: list[Entry] = []
         self.faults: list[Fault] = []
@@ -176,7 +185,7 @@ class _Built:
         self._found = found
         self._architecture = architecture
         self._tensors = tensors
-        self._bad = non_finite(tensors)
+        self._bad = bad
         self._groups: list[GroupPlan] = []
         rivals = {id(group) for together in found.plans.rivals for group in together}
         for group in found.plans.groups:

@@ -214,23 +214,3 @@ _BUILDERS: dict[str, Callable[[ModulePlan, Parts, float], Delta | Relative]] = {
     "peft_oft": _peft_oft,
     "oft": _oft,
 }
-
-
-def non_finite(tensors: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of tensors that hold NaN or infinity.
-
-    The smallest and the largest value of a tensor are finite exactly if all are: one pass at memory
-    speed that copies nothing, with one synchronization for all tensors of a device.
-    """
-    floats = {
-        name: tensor.to(torch.bfloat16) if tensor.dtype in _FP8 else tensor
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and tensor.numel()
-    }
-    bad: set[str] = set()
-    for device in {tensor.device for tensor in floats.values()}:
-        names = [name for name, tensor in floats.items() if tensor.device == device]
-        extremes = [torch.stack(torch.aminmax(floats[name])).float() for name in names]
-        finite = torch.stack(extremes).isfinite().all(dim=1).tolist()
-        bad.update(name for name, good in zip(names, finite, strict=True) if not good)
-    return bad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,6 +53,22 @@ class Branch:
         own = sum(tensor.nbytes for tensor in tensors if tensor is not None)
         return own + sum(term.delta.nbytes for term in self.terms)
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where the tensors are; None if there are none."""
+        holders = (self.A, self.bias, self.bias_lift, *(term.delta for term in self.terms))
+        return next((holder.device for holder in holders if holder is not None), None)
+
+    def to(self, device: str | torch.device) -> Branch:
+        """Return the branch with every tensor on a device."""
+        tensors = {
+            name: None if tensor is None else tensor.to(device)
+            for name in ("A", "B", "s", "bias", "bias_lift")
+            for tensor in (getattr(self, name),)
+        }
+        terms = tuple(replace(term, delta=term.delta.to(device)) for term in self.terms)
+        return replace(self, terms=terms, **tensors)
+
     def apply(
         self, x: Tensor, linear: Apply | None = None, own_bias: Tensor | None = None
     ) -> Tensor:
@@ -90,11 +106,10 @@ class Branch:
         Raises:
             ValueError: a change depends on the weight, and there is no base `weight`.
         """
-        device = next((t.device for t in (self.A, self.bias) if t is not None), None)
         if self.A is not None and self.B is not None and self.s is not None:
             result = (self.B.to(dtype) * self.s.to(dtype)) @ self.A.to(dtype)
         else:
-            result = torch.zeros(self.shape, dtype=dtype, device=device)
+            result = torch.zeros(self.shape, dtype=dtype, device=self.device)
         for term in self.terms:
             rows = slice(term.start, term.stop)
             if isinstance(term.delta, Delta):

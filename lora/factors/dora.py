@@ -63,6 +63,8 @@ class Dora:
     def resolve(self, weight: Tensor, norm: Norm = "merged") -> ResolvedDora:
         """Compute the gain from the base weight ``[out, in]``, once for all strengths.
 
+        It is computed where the weight is, and lies where the magnitude is.
+
         `norm` ``"merged"`` divides by ``||W + D||``, the definition, and what trainers do.
         ``"base"`` divides row magnitudes by ``||W||`` instead, as ComfyUI 0.30 does; for column
         magnitudes both mean the same there and here.
@@ -74,12 +76,31 @@ class Dora:
             raise ValueError(f"weight {list(weight.shape)} for a change of {list(self.shape)}")
         # Types of 8 bits are not promoted by torch.
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        dim = 1 if self.magnitude.shape[0] == self.shape[0] and self.magnitude.shape[1] == 1 else 0
-        base = weight.to(wide)
-        if norm == "merged" or dim == 0:
-            base = base + self.inner.matrix(wide).to(base.device)
-        norms = base.norm(dim=dim, keepdim=True) + torch.finfo(wide).eps
-        return ResolvedDora(self.inner, self.magnitude.to(norms) / norms, self.strength)
+        by_row = self.magnitude.shape == (self.shape[0], 1)
+        change = self.inner.to(weight.device) if norm == "merged" or not by_row else None
+        norms = _norms(weight, change, wide, by_row) + torch.finfo(wide).eps
+        gain = self.magnitude.to(norms) / norms
+        return ResolvedDora(self.inner, gain.to(self.magnitude.device), self.strength)
+
+
+BLOCK_BYTES = 32 * 2**20
+
+
+def _norms(weight: Tensor, change: Delta | None, dtype: torch.dtype, by_row: bool) -> Tensor:
+    """Return the norms of the rows ``[out, 1]`` or columns ``[1, in]`` of a weight with its change.
+
+    Some rows at a time, so that what it takes beside the weight does not depend on its size.
+    """
+    out, inp = weight.shape
+    height = max(1, BLOCK_BYTES // (inp * dtype.itemsize))
+    found: list[Tensor] = []
+    for start in range(0, out, height):
+        block = weight[start : start + height].to(dtype)
+        if change is not None:
+            stop = start + block.shape[0]
+            block = change.rows(start, stop).matrix(dtype).add_(block)
+        found.append(block.norm(dim=1 if by_row else 0, keepdim=True))
+    return torch.cat(found) if by_row else torch.cat(found).norm(dim=0, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -20,8 +22,78 @@ class PlacedFactors(NamedTuple):
     stop: int
 
 
-def fuse(members: Sequence[PlacedFactors], out_features: int) -> LowRank:
-    """Return one low-rank change ``[out_features, in]`` from changes of row ranges.
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """One low-rank change of several row ranges that is laid out, but not yet made.
+
+    Attributes:
+        members: what goes where.
+        columns: of each member, where its ranks begin.
+        downs: the A of each group of members that share one, in the order of the ranks.
+        common: the scale of all members; None where they differ, so that each goes into its B.
+    """
+
+    shape: tuple[int, int]
+    members: tuple[PlacedFactors, ...]
+    columns: tuple[int, ...]
+    downs: tuple[Tensor, ...]
+    common: float | None
+
+    @property
+    def rank(self) -> int:
+        """Ranks of the result."""
+        return sum(a.shape[0] for a in self.downs)
+
+    @property
+    def scale(self) -> float:
+        """The scale of what `write` writes."""
+        return 1.0 if self.common is None else self.common
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is only one member, which is the whole change."""
+        only = self.members[0]
+        return len(self.members) == 1 and (only.start, only.stop) == (0, self.shape[0])
+
+    def write_down(self, a: Tensor) -> None:
+        """Write A ``[rank, in]``, of any dtype and device."""
+        row = 0
+        for down in self.downs:
+            a[row : row + down.shape[0]] = down
+            row += down.shape[0]
+
+    def write_up(self, b: Tensor) -> None:
+        """Write B ``[out, rank]``, of any dtype and device."""
+        if not self.whole:
+            b.zero_()
+        for column, (delta, start, stop) in zip(self.columns, self.members, strict=True):
+            up = delta.folded() if self.common is None else delta.B
+            b[start:stop, column : column + delta.rank] = up
+
+    def made(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> LowRank:
+        """Return the change; a factor that is there already in this form is not copied.
+
+        Without `device` it is where the first member is, without `dtype` in the widest of theirs.
+        """
+        place = self.downs[0].device if device is None else torch.device(device)
+        out, inp = self.shape
+        down, up = self.downs[0], self.members[0].delta.B
+        a_type = dtype or _widest(self.downs)
+        if len(self.downs) > 1 or (down.device, down.dtype) != (place, a_type):
+            down = torch.empty(self.rank, inp, dtype=a_type, device=place)
+            self.write_down(down)
+        ups = [delta.B for delta, *_ in self.members]
+        b_type = dtype or (_widest(ups, torch.float32) if self.common is None else _widest(ups))
+        if not self.whole or (up.device, up.dtype) != (place, b_type):
+            up = torch.empty(out, self.rank, dtype=b_type, device=place)
+            self.write_up(up)
+        return LowRank(down, up, self.scale)
+
+
+def lay_out(members: Sequence[PlacedFactors], out_features: int) -> Fusion:
+    """Return one low-rank change ``[out_features, in]`` of changes of row ranges, to be written.
 
     Each member keeps its own scale: equal scales stay the scale of the result, others are applied
     to the member's B in float32. Rows without a member stay zero, and ranks may differ. Members
@@ -36,8 +108,6 @@ def fuse(members: Sequence[PlacedFactors], out_features: int) -> LowRank:
     inputs = {member.delta.shape[1] for member in members}
     if len(inputs) > 1:
         raise ValueError(f"members take different numbers of inputs: {sorted(inputs)}")
-    if len(members) == 1 and (members[0].start, members[0].stop) == (0, out_features):
-        return members[0].delta
     groups: list[tuple[Tensor, list[PlacedFactors]]] = []
     for member in members:
         for a, sharing in groups:
@@ -47,21 +117,32 @@ def fuse(members: Sequence[PlacedFactors], out_features: int) -> LowRank:
         else:
             groups.append((member.delta.A, [member]))
     scales = {member.delta.scale for member in members}
-    common = scales.pop() if len(scales) == 1 else None
-    pieces = [
-        (member, member.delta.folded() if common is None else member.delta.B)
-        for _, sharing in groups
+    starts = accumulate((a.shape[0] for a, _ in groups), initial=0)
+    placed = [
+        (member, column)
+        for column, (_, sharing) in zip(starts, groups, strict=False)
         for member in sharing
     ]
-    first = pieces[0][1]
-    dtype = reduce(torch.promote_types, [piece.dtype for _, piece in pieces])
-    ranks = [a.shape[0] for a, _ in groups]
-    b = torch.zeros(out_features, sum(ranks), dtype=dtype, device=first.device)
-    columns = [sum(ranks[:i]) for i, (_, sharing) in enumerate(groups) for _ in sharing]
-    for column, (member, piece) in zip(columns, pieces, strict=True):
-        b[member.start : member.stop, column : column + piece.shape[1]] = piece
-    a = _concatenated([a for a, _ in groups])
-    return LowRank(a, b, 1.0 if common is None else common)
+    return Fusion(
+        (out_features, inputs.pop()),
+        tuple(member for member, _ in placed),
+        tuple(column for _, column in placed),
+        tuple(a for a, _ in groups),
+        scales.pop() if len(scales) == 1 else None,
+    )
+
+
+def fuse(members: Sequence[PlacedFactors], out_features: int) -> LowRank:
+    """Return what `lay_out` lays out, made where the first member is, in the widest dtype.
+
+    Raises:
+        ValueError: as `lay_out`.
+    """
+    return lay_out(members, out_features).made()
+
+
+def _widest(tensors: Sequence[Tensor], *least: torch.dtype) -> torch.dtype:
+    return reduce(torch.promote_types, [*least, *(tensor.dtype for tensor in tensors)])
 
 
 def _overlap(sharing: list[PlacedFactors], member: PlacedFactors) -> bool:
@@ -72,14 +153,6 @@ def _same(a: Tensor, b: Tensor) -> bool:
     if a is b:
         return True
     return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-
-
-def _concatenated(factors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate factors in the widest of their dtypes; a single one is returned as it is."""
-    if len(factors) == 1:
-        return factors[0]
-    dtype = reduce(torch.promote_types, [factor.dtype for factor in factors])
-    return torch.cat([factor.to(dtype) for factor in factors], dim)
 
 
 def interleave_rows(rows: Tensor, groups: int = 6) -> Tensor:

@@ -62,7 +62,10 @@ class Rotation(Relative):
         return self._turned(weight.to(dtype).T).T
 
     def apply(self, x: Tensor, linear: Apply) -> Tensor:
-        return self._turned(linear(x))
+        y = linear(x)
+        # The stages of BOFT follow one another; in 16 bits each would round.
+        wide = torch.promote_types(y.dtype, torch.float32)
+        return self._turned(y.to(wide)).to(y.dtype)
 
     def rows(self, start: int, stop: int) -> Rotation:
         if (start, stop) != (0, self.shape[0]):

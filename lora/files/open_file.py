@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import stat
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..errors import LoraError, LoraFileError, LoraFormatError
 from .file_types import PICKLES
 from .header import Header, HeaderError, TensorInfo, header_length, parse_header
+from .tensor_run import Piece, Run, Spans, runs
+from .unpickle import unpickle
 
 if TYPE_CHECKING:
     import torch
 
-ALIGNMENT = 64  # bytes; what torch's own CPU allocations have
-# Tensors are staged together up to this many bytes: large enough for full bandwidth, small enough
-# that the staging copy on the way to another device does not matter.
-RUN_BYTES = 32 * 2**20
+    Watch = Callable[[torch.Tensor, tuple[str, ...]], None]
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _DOWNLOAD_AGAIN = "Download the file again"
@@ -140,7 +138,7 @@ class LoraFile:
         if self.path.suffix.lower() not in PICKLES:
             remedy = "Rename it to .pt if you trust it, or convert it to safetensors"
             raise LoraFormatError(self.path, "holds a pickle, not safetensors data", remedy)
-        self._unpickled = _unpickle(self._handle, self.path)
+        self._unpickled = unpickle(self._handle, self.path)
         tensors = {name: _info(tensor) for name, tensor in self._unpickled.items()}
         return Header(tensors, {}, 0)
 
@@ -149,6 +147,7 @@ class LoraFile:
         names: Iterable[str],
         device: str | torch.device = "cpu",
         on_host: Container[str] = (),
+        watch: Watch | None = None,
     ) -> dict[str, torch.Tensor]:
         """Read the named tensors in their stored dtype and shape, in file order.
 
@@ -157,35 +156,81 @@ class LoraFile:
         the same factors shall give the same bits wherever they lie in a file. Peak host memory
         beyond the result is one run.
 
+        Args:
+            watch: is shown all that was read, on the device: flat tensors of one dtype, each with
+                the names of the tensors whose values it holds, and zeros. On the CPU that is as
+                soon as they are read, while they are in the processor's cache.
+
         Raises:
             KeyError: a name is not in the header.
             LoraFileError: the file ends early or cannot be read.
         """
         import torch
 
-        if self._unpickled is not None:
-            found = {name: self._unpickled.pop(name) for name in names}
-            self.tensors_read += len(found)
-            self.bytes_read += sum(tensor.nbytes for tensor in found.values())
-            return {n: t if n in on_host else t.to(device) for n, t in found.items()}
         infos = {name: self.header.tensors[name] for name in names}
-        dtypes = {name: dtype for dtype, name in dtype_names().items()}
         place = torch.device(device)
+        if self._unpickled is not None:
+            return self._read_unpickled(infos, place, on_host, watch)
         result: dict[str, torch.Tensor] = {}
-        for run in _runs(infos):
-            places, size = _aligned([infos[name] for name in run])
-            host = torch.empty(size, dtype=torch.uint8)
-            buffer = memoryview((ctypes.c_char * size).from_address(host.data_ptr())).cast("B")
-            for name, (start, stop) in zip(run, places, strict=True):
-                self._fill(buffer[start:stop], self.header.data_start + infos[name].begin)
-                self.bytes_read += stop - start
-            staged = host.to(place)
-            for name, (start, stop) in zip(run, places, strict=True):
-                source = host if name in on_host else staged
-                info = infos[name]
-                result[name] = source[start:stop].view(dtypes[info.dtype]).reshape(info.shape)
-            self.tensors_read += len(run)
+        for run in runs(infos):
+            result.update(self._read_run(run, place, on_host, watch))
         return result
+
+    def _read_run(
+        self, run: Run, device: torch.device, on_host: Container[str], watch: Watch | None
+    ) -> dict[str, torch.Tensor]:
+        import torch
+
+        dtypes = {name: dtype for dtype, name in dtype_names().items()}
+        at_once = watch is not None and device.type == "cpu"
+        host = torch.empty(run.size, dtype=torch.uint8)
+        for piece in run.pieces:
+            self._fill_piece(piece, run.spans, host)
+            if watch is not None and at_once:
+                watch(host[piece.start : piece.stop].view(dtypes[piece.dtype]), piece.names)
+        staged = host.to(device)
+        if watch is not None and not at_once:
+            for piece in run.pieces:
+                watch(staged[piece.start : piece.stop].view(dtypes[piece.dtype]), piece.names)
+        result: dict[str, torch.Tensor] = {}
+        for name in run.names:
+            start, stop = run.spans[name]
+            source = host if name in on_host else staged
+            info = self.header.tensors[name]
+            result[name] = source[start:stop].view(dtypes[info.dtype]).reshape(info.shape)
+        self.tensors_read += len(run.names)
+        return result
+
+    def _read_unpickled(
+        self,
+        names: Iterable[str],
+        device: torch.device,
+        on_host: Container[str],
+        watch: Watch | None,
+    ) -> dict[str, torch.Tensor]:
+        result: dict[str, torch.Tensor] = {}
+        for name in names:
+            tensor = cast("dict[str, torch.Tensor]", self._unpickled).pop(name)
+            self.tensors_read += 1
+            self.bytes_read += tensor.nbytes
+            result[name] = tensor if name in on_host else tensor.to(device)
+            if watch is not None:
+                watch(result[name].flatten(), (name,))
+        return result
+
+    def _fill_piece(self, piece: Piece, spans: Spans, host: torch.Tensor) -> None:
+        """Read the bytes of a piece into `host`, uint8 ``[size of the run]``; gaps become zero."""
+        size = piece.stop - piece.start
+        address = host.data_ptr() + piece.start
+        buffer = memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+        end = 0
+        for name in piece.names:
+            start, stop = (at - piece.start for at in spans[name])
+            buffer[end:start] = bytes(start - end)
+            self._fill(buffer[start:stop], self.header.data_start + self.header.tensors[name].begin)
+            self.bytes_read += stop - start
+            end = stop
+        buffer[end:] = bytes(size - end)
 
     def _fill(self, buffer: memoryview, offset: int) -> None:
         filled = 0
@@ -225,31 +270,6 @@ def _recognize(start: bytes) -> str | None:
     return None
 
 
-def _runs(infos: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
-    """Yield names in file order, in groups of at most `RUN_BYTES` (or one larger tensor)."""
-    names: list[str] = []
-    size = 0
-    for name, info in sorted(infos.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if names and size + info.end - info.begin > RUN_BYTES:
-            yield names
-            names, size = [], 0
-        names.append(name)
-        size += info.end - info.begin
-    if names:
-        yield names
-
-
-def _aligned(infos: Iterable[TensorInfo]) -> tuple[list[tuple[int, int]], int]:
-    """Lay tensors out one behind the other, aligned; return (start, stop) of each, and the size."""
-    places: list[tuple[int, int]] = []
-    start = 0
-    for info in infos:
-        stop = start + info.end - info.begin
-        places.append((start, stop))
-        start = -(-stop // ALIGNMENT) * ALIGNMENT
-    return places, start
-
-
 def _info(tensor: torch.Tensor) -> TensorInfo:
     dtype = dtype_names().get(tensor.dtype, str(tensor.dtype))
     if str(tensor.layout) != "torch.strided":
@@ -274,29 +294,4 @@ def dtype_names() -> dict[torch.dtype, str]:
         torch.int8: "I8",
         torch.uint8: "U8",
         torch.bool: "BOOL",
-    }
-
-
-def _unpickle(handle: FileIO, path: Path) -> dict[str, torch.Tensor]:
-    """Load a state_dict with torch's restricted unpickler, which runs no code from the file."""
-    import torch
-
-    handle.seek(0)
-    try:
-        content = torch.load(handle, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        problem = "the pickle holds more than tensors, so it could run code"
-        raise LoraFormatError(path, problem, "Convert it to safetensors") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        summary = str(error).partition("\n")[0]
-        problem = f"not a readable PyTorch file ({summary})"
-        raise LoraFormatError(path, problem, _DOWNLOAD_AGAIN) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict):
-        raise LoraFormatError(path, "holds no table of tensors", "Choose a LoRA file")
-    return {
-        name: tensor
-        for name, tensor in content.items()
-        if isinstance(name, str) and isinstance(tensor, torch.Tensor)
     }

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from support.lora_samples import DTYPES, random, write, write_raw
 from support.refused_files import refused, tensor
 from vivace.lora.errors import LoraFileError
-from vivace.lora.files import open_file as file_module
+from vivace.lora.files import tensor_run
 from vivace.lora.files.open_file import LoraFile
 
 
@@ -70,7 +70,7 @@ def test_one_open_and_only_the_bytes_asked_for(
 
 
 def test_long_runs_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_module, "RUN_BYTES", 1000)
+    monkeypatch.setattr(tensor_run, "RUN_BYTES", 1000)
     tensors = {f"t{i}": random(10, 10, seed=i) for i in range(6)}
     path = write(tmp_path / "a.safetensors", tensors)
     with LoraFile(path) as opened:
