@@ -69,6 +69,7 @@ SUBJECTS = {
     "vivace.devkit.matrix": "all versions",
     "vivace.devkit.rig": "ComfyUI, browser",
     "vivace.devkit.soak": "for hours",
+    "vivace.devkit.weight_readers": "of ComfyUI",
 }
 _PALETTE = ("#3b6ea5", "#7a5ba8", "#a8635b", "#5b8c5a")
 Rows = Sequence[Sequence[str]]

@@ -273,8 +273,9 @@ def _mode_input() -> io.Combo.Input:
         optional=True,
         advanced=True,
         tooltip=(
-            "merge: into the weights. branch: beside them at run time, exact on quantized weights,"
-            " and a changed strength costs nothing. auto: branch where weights are quantized."
+            "auto, branch: beside the weights at run time; no weight is rounded, and a changed"
+            " strength costs nothing. merge: into the weights, to save the model or for many"
+            " pictures of one stack; the report says what rounding loses."
         ),
     )
 

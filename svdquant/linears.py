@@ -113,6 +113,12 @@ class SvdqLinear(_PackedLinear):
         scaled = (values * self.scale.float().t()[..., None]).flatten(1)
         return scaled / self.smooth_factor.float()
 
+    def to(self, device: torch.device | None) -> SvdqLinear:
+        """Return the layer with every tensor on a device; None leaves them where they are."""
+        values = {name: getattr(self, name) for name in (*self._shapes(0, 0), "weight")}
+        moved = {n: tensor.to(device=device) for n, tensor in values.items() if tensor is not None}
+        return replace(self, **moved)
+
     def first_ranks(self, rank: int) -> SvdqLinear:
         """Return the layer with the first `rank` ranks of its low-rank branch only."""
         return replace(self, proj_down=self.proj_down[:, :rank], proj_up=self.proj_up[:, :rank])

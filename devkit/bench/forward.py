@@ -25,7 +25,7 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
     model = one_block(device, dtype)
     paths = write_stack(folder, KINDS[0], RANK, COUNT, blocks=1)
     patched, _ = apply_loras(model, [(path, 0.5) for path in paths], "branch")
-    patched.attachments[KEY].to(device)
+    patched.attachments[KEY].store.to(device)
     network: Any = model.model.diffusion_model
     side, text = LATENT[device], TEXT_TOKENS[device]
     inputs = (

@@ -14,7 +14,7 @@ from ..doubles.demo_models import BLOCK, LORAS, MODEL_FILE, VAE_FILE, ensure_mod
 from ..rig.client import ComfyClient, PromptFailedError, PromptRejectedError
 from ..rig.layout import MODELS, OUT, DevError
 from ..rig.server import ComfyServer
-from .checks import Check, Result, different, equal, weights_are_exact
+from .checks import Check, Result, close, different, equal, weights_are_exact
 from .follow import run_with_progress
 from .sheet import write_contact_sheet
 from .workflow import Run, build
@@ -84,10 +84,11 @@ def run_demo_models(demo: Demo) -> list[Check]:
 
     base = demo.run(Run("no LoRA"))
     again = demo.run(Run("no LoRA, fresh"), fresh=True)
-    first = demo.run(Run("peft 1.0", rows(1.0, None)))
-    second = demo.run(Run("kohya 1.0", rows(None, 1.0)))
-    both = demo.run(Run("peft 1.0 + kohya 0.8", rows(1.0, 0.8)))
-    changed = demo.run(Run("peft 0.5 + kohya -0.8", rows(0.5, -0.8)))
+    first = demo.run(Run("peft 1.0", rows(1.0, None), "merge"))
+    second = demo.run(Run("kohya 1.0", rows(None, 1.0), "merge"))
+    both = demo.run(Run("peft 1.0 + kohya 0.8", rows(1.0, 0.8), "merge"))
+    beside = demo.run(Run("the same, not merged", rows(1.0, 0.8)))
+    changed = demo.run(Run("peft 0.5 + kohya -0.8", rows(0.5, -0.8), "merge"))
     zero = demo.run(Run("peft 0 + kohya 0", rows(0.0, 0.0)))
     after = demo.run(Run("no LoRA, afterwards"), fresh=False)
     return [
@@ -95,6 +96,7 @@ def run_demo_models(demo: Demo) -> list[Check]:
         different("the first LoRA changes the latent", base, first),
         different("the second LoRA changes the latent", base, second),
         different("a changed strength changes the latent", both, changed),
+        close("beside the layers they do what they do merged", both, beside),
         equal("strength 0 is bit-equal to no LoRA", base, zero),
         equal("the model is bit-equal after the LoRAs are gone", base, after),
         weights_are_exact("weights are exact (one LoRA, no alpha)", base, first, [(peft, 1.0)]),

@@ -49,6 +49,12 @@ def different(claim: str, one: Result, other: Result) -> Check:
     return Check(claim, change > 1e-3, f"relative change of the latent {change:.3f}")
 
 
+def close(claim: str, one: Result, other: Result) -> Check:
+    """The latents differ by no more than rounding."""
+    error = float((one.latent - other.latent).norm() / one.latent.norm())
+    return Check(claim, error < 1e-4, f"relative difference of the latents {error:.1e}")
+
+
 def weights_are_exact(
     claim: str, base: Result, patched: Result, loras: list[tuple[DemoLora, float]]
 ) -> Check:

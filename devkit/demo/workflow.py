@@ -16,10 +16,11 @@ ROWS = 128
 
 @dataclass(frozen=True)
 class Run:
-    """One queued prompt: its label and the rows of its LoRA Stack."""
+    """One queued prompt: its label, and the rows and mode of its LoRA Stack."""
 
     label: str
     rows: list[dict[str, Any]] = field(default_factory=list)
+    mode: str = "auto"
 
     @property
     def slug(self) -> str:
@@ -31,7 +32,7 @@ def build(run: Run, model: str, vae: str | None, text_width: int, weights: list[
     """The prompt of one run.
 
     Args:
-        run: label and rows.
+        run: label, rows and mode.
         model: name of the diffusion model, as ComfyUI lists it.
         vae: name of the VAE; None leaves out decoding and saving an image.
         text_width: features of the text embedding that the model expects.
@@ -43,7 +44,7 @@ def build(run: Run, model: str, vae: str | None, text_width: int, weights: list[
 
     prompt = {
         "model": node("UNETLoader", unet_name=model, weight_dtype="default"),
-        "stack": node("VivaceLoraStack", model=["model", 0], rows=run.rows),
+        "stack": node("VivaceLoraStack", model=["model", 0], rows=run.rows, mode=run.mode),
         "text": node("VivaceTestConditioning", seed=3, tokens=12, width=text_width),
         "latent": node("EmptySD3LatentImage", width=SIZE, height=SIZE, batch_size=1),
         "sample": node(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -99,6 +100,7 @@ def unloaded(family: str, dtype: torch.dtype, operations: Any) -> Any:
 def _patcher(config_class: Any, model_class: Any, unet_config: Any, kind: str) -> Any:
     import comfy.model_patcher
     import comfy.ops
+    from comfy.model_management import get_torch_device
 
     config = config_class(dict(unet_config))
     storage = {"bf16": torch.bfloat16, "fp8 cast": torch.float8_e4m3fn}.get(kind, torch.float32)
@@ -106,18 +108,24 @@ def _patcher(config_class: Any, model_class: Any, unet_config: Any, kind: str) -
     config.set_inference_dtype(storage, None if storage == compute else compute)
     if kind == "fp8 quantized":
         config.custom_operations = comfy.ops.mixed_precision_ops({}, torch.float32)
-    model = model_class(config, device=CPU)
     state_dict = _random_weights(model_class, config_class, unet_config)
     if kind == "fp8 quantized":
         state_dict = _quantized(state_dict)
-    model.diffusion_model.load_state_dict(state_dict, strict=False)
-    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+    model = model_class(config, device=CPU)
+    patcher = comfy.model_patcher.CoreModelPatcher(model, get_torch_device(), CPU)
+    # As ComfyUI's loader: dynamic VRAM takes the file's tensors, not their values.
+    model.diffusion_model.load_state_dict(state_dict, strict=False, assign=patcher.is_dynamic())
+    return patcher
 
 
 def _random_weights(model_class: Any, config_class: Any, unet_config: Any) -> dict[str, Any]:
+    import comfy.memory_management
+
     config = config_class(dict(unet_config))
     config.set_inference_dtype(torch.float32, None)
-    reference = model_class(config, device=CPU).diffusion_model
+    # With dynamic VRAM, ComfyUI's layers have no weights before they are loaded.
+    with patch.object(comfy.memory_management, "aimdo_enabled", False):
+        reference = model_class(config, device=CPU).diffusion_model
     generator = torch.Generator().manual_seed(7)
     state_dict = {}
     for name, parameter in reference.state_dict().items():

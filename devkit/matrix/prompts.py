@@ -8,7 +8,7 @@ from typing import Any
 
 from ...cli.doctor.server import our_nodes
 from ..demo.__main__ import Demo
-from ..demo.checks import Result, different, equal, weights_are_exact
+from ..demo.checks import Result, close, different, equal, weights_are_exact
 from ..demo.workflow import Run, build
 from ..doubles.demo_models import BLOCK, LORAS, MODEL_FILE
 from ..rig.client import ComfyClient
@@ -43,11 +43,13 @@ def nodes(client: ComfyClient) -> str:
 def lora_stack(client: ComfyClient) -> str:
     """Two LoRAs change a one-block Qwen-Image exactly as their factors say, and leave no trace."""
     rows = [{"on": True, "lora": lora.filename, "strength": 0.8} for lora in LORAS]
-    base, both = _sampled(client, Run("no LoRA")), _sampled(client, Run("both", rows))
+    base, both = _sampled(client, Run("no LoRA")), _sampled(client, Run("both", rows, "merge"))
+    beside = _sampled(client, Run("beside the layers", rows))
     after = _sampled(client, Run("afterwards"))
     checks = [
         different("the LoRAs change the latent", base, both),
         weights_are_exact("weights are exact", base, both, [(lora, 0.8) for lora in LORAS]),
+        close("beside the layers they do what they do merged", both, beside),
         equal("the model is bit-equal afterwards", base, after),
     ]
     _hold(all(check.held for check in checks), str([c.claim for c in checks if not c.held]))

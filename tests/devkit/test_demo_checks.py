@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from vivace.devkit.demo.__main__ import modules_matched
-from vivace.devkit.demo.checks import Result, different, equal, weights_are_exact
+from vivace.devkit.demo.checks import Result, close, different, equal, weights_are_exact
 from vivace.devkit.doubles.demo_models import BLOCK, LORAS, lora_state_dict, module_shape
 
 PEFT, KOHYA = LORAS
@@ -52,6 +52,13 @@ def test_right_arithmetic_holds(base: Result) -> None:
 @pytest.mark.parametrize("wrong", [1.0, 4 / 48, 0.25 * 1.001, -0.25, 0.0])
 def test_a_wrong_scale_fails(base: Result, wrong: float) -> None:
     assert not weights_are_exact("", base, apply(base, wrong), [(KOHYA, 0.8)]).held
+
+
+@pytest.mark.parametrize(("latent", "held"), [(1.0, True), (1.00005, True), (1.001, False)])
+def test_latents_that_differ_by_more_than_rounding_are_not_close(
+    base: Result, latent: float, held: bool
+) -> None:
+    assert close("", base, result({}, latent)).held is held
 
 
 def test_a_lora_that_was_left_out_fails(base: Result) -> None:

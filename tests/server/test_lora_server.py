@@ -73,7 +73,8 @@ def test_branches_of_one_graph_do_not_see_each_other(
     client: ComfyClient, base: torch.Tensor
 ) -> None:
     prompt = stack_prompt([row(PEFT, 0.9)])
-    prompt["other"] = node("VivaceLoraStack", model=["model", 0], rows=[row(KOHYA, 0.9)])
+    other = {"rows": [row(KOHYA, 0.9)], "mode": "merge"}
+    prompt["other"] = node("VivaceLoraStack", model=["model", 0], **other)
     for name, source in (("a", "other"), ("b", "model"), ("c", "stack")):
         prompt[name] = node("VivaceTestSaveWeights", model=[source, 0], names=SOME_WEIGHT, rows=16)
     outputs = client.run(prompt)
@@ -171,12 +172,23 @@ def report_of(client: ComfyClient, prompt: Prompt) -> str:
 
 
 def test_the_report_names_what_was_applied(client: ComfyClient) -> None:
-    report = report_of(client, stack_prompt([row(PEFT, 0.5), row(KOHYA, 0.25)]))
+    prompt = stack_prompt([row(PEFT, 0.5), row(KOHYA, 0.25)])
+    del prompt["stack"]["inputs"]["mode"]
+    report = report_of(client, prompt)
     assert f"| {PEFT} | qwen_image LoRA rank 8 | 4 of 4 |" in report
     assert f"| {KOHYA} | qwen_image LoRA rank 16 | 6 of 6 |" in report
-    assert "strength 0.25: 6 modules merged, 0 as a runtime branch" in report
+    assert "strength 0.25: 0 modules merged, 6 as a runtime branch" in report
     assert report.startswith("2 LoRAs, 10 modules\n")
     assert report_of(client, stack_prompt([])) == "No LoRA is on."
+
+
+def test_the_report_tells_what_rounding_does_when_it_merges(client: ComfyClient) -> None:
+    report = report_of(client, stack_prompt([row(PEFT, 0.5)]))
+    assert (
+        "strength 0.5: 4 modules merged, 0 as a runtime branch; rounding leaves 100 % of" in report
+    )
+    assert "merging rounds the weights: an error of" in report
+    assert "use auto" not in report
 
 
 def test_a_text_encoder_goes_through_and_gets_what_a_file_has_for_it(
@@ -199,16 +211,15 @@ def test_a_text_encoder_goes_through_and_gets_what_a_file_has_for_it(
     assert "text encoder at strength 0.25: 1 modules" in report
 
 
-@pytest.mark.parametrize("mode", ["merge", "branch"])
+@pytest.mark.parametrize("mode", ["auto", "branch"])
 def test_both_modes_sample_the_same_image(client: ComfyClient, mode: str) -> None:
     def latent(rows: list[Any], mode: str) -> torch.Tensor:
-        prompt = build(Run("mode", rows), MODEL_FILE, None, 3584, [])
-        prompt["stack"]["inputs"]["mode"] = mode
+        prompt = build(Run("mode", rows, mode), MODEL_FILE, None, 3584, [])
         saved = client.run(prompt)["latent_file"]["latents"][0]
         return load(client.fetch(saved))["latent_tensor"].float()
 
     rows = [row(PEFT, 0.5), row(KOHYA, 1.0)]
-    base, merged = latent([], "auto"), latent(rows, "auto")
+    base, merged = latent([], "auto"), latent(rows, "merge")
     assert float((merged - base).norm() / base.norm()) > 0.01
     got = latent(rows, mode)
     assert float((got - merged).norm() / merged.norm()) < 1e-4

@@ -16,11 +16,12 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
-def stack_prompt(rows: Any, **more_inputs: Any) -> Prompt:
-    """Loads the demo model, applies a LoRA Stack and saves a weight."""
+def stack_prompt(rows: Any, mode: str = "merge", **more_inputs: Any) -> Prompt:
+    """Loads the demo model, merges a LoRA Stack into it and saves a weight."""
+    inputs = {"rows": rows, "mode": mode, **more_inputs}
     return {
         "model": node("UNETLoader", unet_name=MODEL_FILE, weight_dtype="default"),
-        "stack": node("VivaceLoraStack", model=["model", 0], rows=rows, **more_inputs),
+        "stack": node("VivaceLoraStack", model=["model", 0], **inputs),
         "weights": node("VivaceTestSaveWeights", model=["stack", 0], names=SOME_WEIGHT, rows=16),
     }
 
@@ -28,7 +29,8 @@ def stack_prompt(rows: Any, **more_inputs: Any) -> Prompt:
 def loader_prompt(lora: Any, strength: Any) -> Prompt:
     """The same with a LoRA Loader."""
     prompt = stack_prompt([])
-    prompt["stack"] = node("VivaceLoraLoader", model=["model", 0], lora=lora, strength=strength)
+    inputs = {"lora": lora, "strength": strength, "mode": "merge"}
+    prompt["stack"] = node("VivaceLoraLoader", model=["model", 0], **inputs)
     return prompt
 
 

@@ -13,7 +13,9 @@ THIRD_PARTY = frozenset(
     {
         "_asdict", "_replace",  # of named tuples
         "_buffers", "_cdata", "_forward_pre_hooks", "_modules", "_parameters",  # of torch
+        "_schema",  # of its operators
         "_layout_cls", "_params", "_qdata",  # of comfy_kitchen
+        "_obj",  # of ctypes
         "_attn_implementation", "_prepare_audio_encoder_kwargs_for_generation",  # of transformers
         "_collate_lora_metadata",  # of diffusers
         "_org_weight",  # of LyCORIS

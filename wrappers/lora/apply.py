@@ -18,10 +18,13 @@ from ...lora.lora_set import LoraSet
 from ...lora.mapping.architecture import Architecture
 from .applied_loras import AppliedLora, record_loras
 from .branch_set import KEY, BranchSet
+from .compute_place import FACTORS_PLACE
 from .merge import add_merged
-from .placement import SHOWN, Placement
+from .placement import SHOWN, Placed, Placement
+from .rounding import NotMeasured, Rounding, measure
 from .running_model import Mode, RunningModel
 from .stack_report import report
+from .uncalled import warning
 from .way import NotApplied, Way, need_of
 
 if TYPE_CHECKING:
@@ -41,8 +44,8 @@ def apply_loras(
     Args:
         model: the model, which is not changed.
         loras: file and strength of each.
-        mode: `merge` into the weights, run as a `branch`, or `auto`: branch where merging would
-            round a quantized weight, merge elsewhere.
+        mode: `merge` into the weights, or run as a `branch`, which `auto` does too. What is no
+            linear layer (norms, tokens, embeddings) is merged in every mode.
         strict: whether a tensor or module that cannot be applied is an error.
 
     Returns:
@@ -52,8 +55,8 @@ def apply_loras(
         ValueError: a file cannot be read (`LoraError`), is for another model, changes nothing of
             this one, or, with `strict`, holds something that cannot be applied.
     """
-    patched, placements, notes = place_loras(model, loras, mode, strict)
-    return patched, report(placements, notes)
+    placed = place_loras(model, loras, mode, strict)
+    return placed.model, report(placed)
 
 
 def place_loras(
@@ -62,13 +65,13 @@ def place_loras(
     mode: Mode,
     strict: bool,
     text_encoder: bool = False,
-) -> tuple[ModelPatcher, list[Placement], list[str]]:
-    """As `apply_loras`, with what the report says of each file, and of the model.
+) -> Placed:
+    """As `apply_loras`, with what the report says as values.
 
     With `text_encoder`, what the files have for one is read along.
     """
     if not loras:
-        return model, [], []
+        return Placed(model)
     running = RunningModel.of(model)
     placements = [_load(path, strength, running.known, text_encoder) for path, strength in loras]
     for placement in placements:
@@ -90,23 +93,41 @@ def place_loras(
             placement.skipped[module] = "the model has no such parameter"
     if branches is not None:
         branches.attach(patched)
+    rounding = _rounding(model, running, placements) if mode == "merge" else None
     record_loras(patched, [AppliedLora(p.lora.path.name, p.strength, p.count) for p in placements])
     for p in placements:
         log.info("%s; %.1f ms; %s", p.lora.report.line(), p.milliseconds, p.line())
-    notes: list[str] = []
-    if branches is not None:
-        size = branches.growth / 2**20
-        notes = [f"the model grows by {size:.1f} MiB of low-rank factors", *branches.notes]
-        if number := branches.unfused:
-            notes.append(f"{number} fused operations run layer by layer, which takes longer")
-    return patched, placements, notes
+    return Placed(patched, placements, _notes(branches, running), rounding)
+
+
+def _notes(branches: BranchSet | None, running: RunningModel) -> list[str]:
+    if branches is None:
+        return []
+    size = branches.growth / 2**20
+    notes = [f"the model grows by {size:.1f} MiB of low-rank factors", *branches.notes]
+    if number := branches.unfused:
+        notes.append(f"{number} fused operations run layer by layer, which takes longer")
+    if lost := [path for path in branches.beside if path in running.uncalled]:
+        notes.append(f"in the last run: {warning(lost)}")
+    return notes
+
+
+def _rounding(
+    model: ModelPatcher, running: RunningModel, placements: Sequence[Placement]
+) -> Rounding | NotMeasured | None:
+    """Measure what rounding does to all that is merged, and note each file's share."""
+    found = measure(model, running, [(p.merged, p.strength) for p in placements])
+    if isinstance(found, Rounding):
+        for placement, kept in zip(placements, found.kept, strict=True):
+            placement.kept = kept
+    return found
 
 
 def _load(
     path: Path, strength: float, known: tuple[Architecture, ...], text_encoder: bool
 ) -> Placement:
     started = perf_counter()
-    lora = load_lora(path, "cpu", known, text_encoder=text_encoder)
+    lora = load_lora(path, FACTORS_PLACE, known, text_encoder=text_encoder)
     return Placement(lora, strength, (perf_counter() - started) * 1000)
 
 
@@ -164,7 +185,7 @@ def _branches(
     stack = LoraSet(rows)
     if not stack.strengths:
         return None
-    return BranchSet(tuple(rows), running.composer.compose(stack), running)
+    return BranchSet(tuple(rows), running.compose(stack), running, model.load_device)
 
 
 def _branched_part(placement: Placement) -> Lora:

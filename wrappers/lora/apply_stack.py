@@ -38,9 +38,9 @@ def apply_stack(
     # A LoRA may change only the text encoder.
     files = [(path, strength) for path, strength, _ in loras if strength]
     with_encoder = clip is not None
-    model, placements, notes = place_loras(model, files, mode, strict, with_encoder)
+    placed = place_loras(model, files, mode, strict, with_encoder)
     encoders: list[EncoderPlacement] | None = None
     if clip is not None:
         parts = [(path, strength) for path, _, strength in loras]
         clip, encoders = apply_to_text_encoder(clip, parts, strict)
-    return model, clip, report(placements, notes, encoders)
+    return placed.model, clip, report(placed, encoders)

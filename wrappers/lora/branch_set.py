@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -12,12 +12,16 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ...lora.factors.branch import Branch
 from ..targets.appended_ranks import NOTHING, OPTION, AppendedRanks, Wanted
-from ..targets.branch_layer import BranchLayer, Layer, plain_call, put, take_off
+from ..targets.branch_layer import BranchLayer
 from ..targets.known_kinds import kind_of
+from ..targets.layered_class import Layer, plain_call, put, take_off
 from ..targets.nunchaku_fused import Unfused
 from ..targets.nunchaku_offload import Offload, is_native
 from ..targets.rank_shares import approximations
+from .bound_layers import BoundLayers, groups_of
+from .factor_store import Factors, FactorStore
 from .running_model import RunningModel
+from .uncalled import tell, watch_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,29 +31,31 @@ CHANGED = "_vivace_changed"  # on the network: modules that have a layer now
 _COMPILED = "torch.compile"  # the key of ComfyUI's own wrapper that compiles the network
 
 
-class BranchSet(torch.nn.Module):
+class BranchSet:
     """The branches of one stack on one model; an attachment of a `ModelPatcher`.
-
-    It is a module so that ComfyUI's memory management can move it like a model.
 
     Attributes:
         rows: the LoRAs and strengths that the branches were composed from.
         ranks: what becomes more ranks of the model's own layers, by target.
-        layers: what is added beside a module, by canonical path.
-        companions: what has to stand beside other modules, so that those of `layers` are called.
+        beside: what is added beside a module, by canonical path.
+        companions: what has to stand beside other modules, so that those of `beside` are called.
+        store: the factors of `beside`, and room for `ranks`.
         notes: what could not be kept exactly, in words.
     """
 
     def __init__(
-        self, rows: tuple[Any, ...], branches: Mapping[str, Branch], running: RunningModel
+        self,
+        rows: tuple[Any, ...],
+        branches: Mapping[str, Branch],
+        running: RunningModel,
+        device: torch.device,
     ) -> None:
-        super().__init__()
         self.rows = rows
-        self.place = torch.device("cpu")
-        self.layers: dict[str, BranchLayer] = {}
+        self.beside: dict[str, Branch] = {}
         self.companions: dict[str, Layer] = {}
-        self.notes: list[str] = []
-        self._running = weakref.ref(running)
+        self._layers: weakref.WeakKeyDictionary[FactorStore, BoundLayers] = (
+            weakref.WeakKeyDictionary()
+        )
         shares = running.shares(branches)
         ranks: dict[str, Branch] = {}
         for path, branch in branches.items():
@@ -64,11 +70,19 @@ class BranchSet(torch.nn.Module):
         self.ranks = Wanted(ranks)
         running.ranks.check(self.ranks)
         self.notes = approximations(shares)
+        self._rank_bytes = self._of_ranks(AppendedRanks.growth, running)
+        spare = self._of_ranks(AppendedRanks.spare_bytes, running)
+        factors = Factors(
+            self.beside,
+            groups_of(self.beside, running.architecture),
+            self._rank_bytes + spare,
+            [cast(torch.Tensor, branch.A) for branch in ranks.values()],
+        )
+        self.store = running.stores.of(factors, device)
 
     def _put_beside(self, path: str, branch: Branch, running: RunningModel) -> None:
-        module = running.module(path)
-        kind = kind_of(module)
-        self.layers[path] = kind.beside(module, branch)
+        self.beside[path] = branch
+        kind = kind_of(running.module(path))
         self.companions.update(kind.companions(path, running.module))
 
     @property
@@ -79,40 +93,12 @@ class BranchSet(torch.nn.Module):
     @property
     def growth(self) -> int:
         """Bytes that the model grows by: ranks of its layers, and branches beside them."""
-        beside = sum(layer.host.nbytes for layer in self.layers.values())
-        return beside + self._of_ranks(AppendedRanks.growth)
+        return sum(branch.nbytes for branch in self.beside.values()) + self._rank_bytes
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all of it takes on the device."""
-        return self.growth + self._of_ranks(AppendedRanks.spare_bytes)
-
-    def _of_ranks(self, count: Callable[[AppendedRanks, str, Branch], int]) -> int:
-        running = self._running()
-        if running is None:
-            return 0
+    def _of_ranks(
+        self, count: Callable[[AppendedRanks, str, Branch], int], running: RunningModel
+    ) -> int:
         return sum(count(running.ranks, path, branch) for path, branch in self.ranks.items())
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        device = fn(torch.empty(0, device=self.place)).device
-        if device != self.place:
-            self._move(device)
-            self.place = device
-            running = self._running()
-            if running is not None and device.type == "cpu":
-                running.ranks.release(self.ranks)
-        return self
-
-    def _move(self, device: torch.device) -> None:
-        """Move all layers or none: what half of a failed move left there, nobody would fetch."""
-        before = [(layer, layer.branch) for layer in self.layers.values()]
-        try:
-            for layer in self.layers.values():
-                layer.move(device)
-        except BaseException:
-            for layer, branch in before:
-                layer.branch = branch
-            raise
 
     def attach(self, model: ModelPatcher) -> None:
         """Make `model` run with these branches, in place of those it had.
@@ -120,11 +106,10 @@ class BranchSet(torch.nn.Module):
         The factors become an additional model of ComfyUI's memory management: it loads them with
         the model, counts them, and unloads them.
         """
-        holder = ModelPatcher(self, model.load_device, model.offload_device, size=self.nbytes)
         model.set_attachments(KEY, self)
         options = model.model_options.setdefault("transformer_options", {})
         options[OPTION] = self.ranks
-        model.set_additional_models(KEY, [holder])
+        model.set_additional_models(KEY, [self.store.patcher_for(model)])
         for event, action in (
             (CallbacksMP.ON_PRE_RUN, install),
             (CallbacksMP.ON_CLEANUP, remove),
@@ -132,23 +117,60 @@ class BranchSet(torch.nn.Module):
             model.remove_callbacks_with_key(event, KEY)
             model.add_callback_with_key(event, KEY, action)
 
+    def layers(self, model: ModelPatcher, running: RunningModel) -> Mapping[str, BranchLayer]:
+        """The layers beside the modules of `model`, by path.
+
+        They work on the factors that this patcher has loaded: one that ComfyUI has made for another
+        GPU has its own.
+        """
+        holders = model.get_additional_models_with_key(KEY)
+        store = cast(FactorStore, holders[0].model) if holders else self.store
+        bound = self._layers.get(store)
+        if bound is None or bound.device != model.load_device:
+            made = {
+                path: kind_of(running.module(path)).beside(running.module(path), branch)
+                for path, branch in self.beside.items()
+            }
+            bound = self._layers[store] = BoundLayers(made, store, model.load_device)
+        bound.start()
+        return bound.layers
+
 
 def install(model: ModelPatcher) -> None:
     """Put the branches of a patcher on the shared modules; ComfyUI calls this before sampling."""
     _remove_layers(model)
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
+    layers = branches.layers(model, running)
+    _take_room(branches, model, running)
     running.ranks.reconcile(branches.ranks)
     changed = model.model.diffusion_model.__dict__.setdefault(CHANGED, [])
-    for module, layer in _places(branches, running):
+    for module, layer in _places({**branches.companions, **layers}, running):
         changed.append(module)
         put(module, layer)
+    changed += watch_units(branches.beside, running)
 
 
-def _places(branches: BranchSet, running: RunningModel) -> Iterator[tuple[Any, Layer]]:
+def _take_room(branches: BranchSet, model: ModelPatcher, running: RunningModel) -> None:
+    """Give the room that was kept for the ranks, and say how to get it back."""
+    holders = model.get_additional_models_with_key(KEY)
+    reserve = cast(FactorStore, holders[0].model).reserve if holders else None
+    if reserve is not None:
+        alive, wanted = weakref.ref(running), branches.ranks
+
+        def release() -> None:
+            model = alive()
+            if model is not None:
+                model.ranks.release(wanted)
+
+        reserve.on_leave = release
+        reserve.give()
+
+
+def _places(layers: Mapping[str, Layer], running: RunningModel) -> Iterator[tuple[Any, Layer]]:
     """Each module that gets a layer: where blocks are offloaded, one of the copies that run."""
     copies: dict[Any, ByBlock] = {}
-    for path, layer in {**branches.companions, **branches.layers}.items():
+    for path, layer in layers.items():
         place = running.offload.copy_of(path) if running.offload else None
         if running.offload is None or place is None:
             yield running.module(path), layer
@@ -159,13 +181,19 @@ def _places(branches: BranchSet, running: RunningModel) -> Iterator[tuple[Any, L
 
 
 class ByBlock:
-    """The layers of a module in a copy of a block, which runs for many blocks."""
+    """The layers of a module in a copy of a block, which runs for many blocks.
+
+    Attributes:
+        seen: the blocks as which it was called.
+    """
 
     def __init__(self, offload: Offload) -> None:
         self.layers: dict[int, Layer] = {}
+        self.seen: set[int] = set()
         self._offload = offload
 
     def product(self, module: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.seen.add(self._offload.block)
         layer = self.layers.get(self._offload.block)
         return (plain_call if layer is None else layer.product)(module, x, *args, **kwargs)
 
@@ -181,6 +209,8 @@ def remove(model: ModelPatcher) -> None:
     Ranks stay for the next run where that is safe: not where compiled code would not see them
     change, nor where the patcher puts ranks of its own on the same layers.
     """
+    branches: BranchSet = model.attachments[KEY]
+    tell(branches.beside.keys(), RunningModel.of(model))
     _remove_layers(model)
     if is_native(model) or _COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
         RunningModel.of(model).ranks.reconcile(NOTHING)

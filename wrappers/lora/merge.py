@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 
+from ...lora.factors.delta import Delta
 from ...lora.factors.dora import Dora
 from ...lora.factors.weight_relative import Relative
 from ...lora.loader import Entry
@@ -16,6 +17,8 @@ from ...lora.mapping.architecture import Architecture
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+Change = Delta | Dora | Relative
 
 
 class DeltaAdapter(WeightAdapterBase):
@@ -49,18 +52,35 @@ class DeltaAdapter(WeightAdapterBase):
         `weight` holds the rows of the change only: ComfyUI has narrowed it by `offset`.
         """
         known: Any = self.weights
-        base_rows, packed = known
-        delta = _unpacked(packed).to(weight.device)
-        if isinstance(delta, (Dora, Relative)):
+        base_rows, _ = known
+        delta = self.delta.to(weight.device)
+
+        def base() -> torch.Tensor:
             rows = base_rows()
             # Of a model that is gone, what ComfyUI hands on is the nearest to it.
-            base = (weight if rows is None else rows).to(weight.device, intermediate_dtype)
-            relative = delta.resolve(base) if isinstance(delta, Dora) else delta
-            change = relative.scaled(strength).matrix(base, intermediate_dtype)
-        else:
-            change = delta.scaled(strength).matrix(intermediate_dtype)
+            return (weight if rows is None else rows).to(weight.device, intermediate_dtype)
+
+        change = change_of(delta, strength, base, intermediate_dtype)
         weight += function(change.reshape(weight.shape).to(weight.dtype))
         return weight
+
+    @property
+    def delta(self) -> Change:
+        """The change as the LoRA engine has it, at strength 1."""
+        known: Any = self.weights
+        return _unpacked(known[1])
+
+
+def change_of(
+    delta: Change, strength: float, base: Callable[[], torch.Tensor], dtype: torch.dtype
+) -> torch.Tensor:
+    """A change multiplied out, in `dtype`; `base` returns the weight that it is a change of, which
+    is asked only by what depends on it."""
+    if isinstance(delta, Delta):
+        return delta.scaled(strength).matrix(dtype)
+    weight = base()
+    relative = delta.resolve(weight) if isinstance(delta, Dora) else delta
+    return relative.scaled(strength).matrix(weight, dtype)
 
 
 def add_merged(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ...lora.loader import Entry, Lora
 from ...lora.mapping.key_map import UNMATCHED
+from .rounding import NotMeasured, Rounding, percent
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
 
 SHOWN = 5
 """How many names a line or an error lists."""
@@ -25,6 +31,8 @@ class Placement:
     """How many of `branched` become ranks of the model's own low-rank branches."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Modules that this model cannot take, with the reason."""
+    kept: float | None = None
+    """How much of what is merged is left after rounding; None where that was not measured."""
 
     @property
     def count(self) -> int:
@@ -43,6 +51,8 @@ class Placement:
         text = f"strength {self.strength:g}: {merged} modules merged"
         text += f", {len(self.branched) - self.ranks} as a runtime branch"
         text += f", {self.ranks} as ranks of 4-bit layers" if self.ranks else ""
+        if self.kept is not None:
+            text += f"; rounding leaves {percent(self.kept)} of the merged change"
         if self.skipped:
             first = list(self.skipped.items())[:SHOWN]
             more = len(self.skipped) - len(first)
@@ -50,3 +60,20 @@ class Placement:
             text += "; ".join(f"{module} ({reason})" for module, reason in first)
             text += f" and {more} more" if more else ""
         return text
+
+
+@dataclass
+class Placed:
+    """A stack of LoRAs on a model.
+
+    Attributes:
+        model: a clone with them; the one that came in if there are none.
+        files: how each went onto it.
+        notes: what people should know of the model.
+        rounding: what rounding does to all that was merged on request; None if nothing was.
+    """
+
+    model: ModelPatcher
+    files: Sequence[Placement] = ()
+    notes: Sequence[str] = ()
+    rounding: Rounding | NotMeasured | None = None

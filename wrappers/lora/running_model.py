@@ -11,6 +11,7 @@ from comfy.model_management import get_torch_device
 
 from ...lora.composer import EXPAND_RANK, Composer
 from ...lora.factors.branch import Branch
+from ...lora.lora_set import LoraSet
 from ...lora.mapping.architecture import Architecture
 from ...lora.mapping.supported_models import qwen_image, standard, z_image
 from ..targets.appended_ranks import AppendedRanks
@@ -19,6 +20,8 @@ from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of
 from ..targets.rank_shares import Share, share_out
 from ..targets.rank_target import rank_targets
 from ..targets.weight_kind import UnreadableWeightError, WeightKind
+from .compute_place import FACTORS_PLACE, compute_place
+from .factor_store import Stores
 from .way import Need, NotApplied, Way
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class RunningModel:
         homes: the fused layer that a module is a part of, where it is one of `ranks`.
         offload: Nunchaku's offload of blocks, if the model has it.
         merges_nothing: whether changes of plain weights would be ignored or refused.
+        stores: the factors of the stacks that are in use, as ComfyUI manages them.
+        uncalled: layers whose branch the last run has lost, since they were not called.
         composer: keeps the branches of the last stack, so that a change costs what has changed.
     """
 
@@ -55,6 +60,7 @@ class RunningModel:
         self._shares: dict[str, tuple[Branch, Share]] = {}
         self._ways: dict[tuple[str, Mode, Need], Way | NotApplied] = {}
         network: Any = model.model.diffusion_model
+        self.uncalled: frozenset[str] = frozenset()
         self.offload = offload_of(network)
         self.merges_nothing = merges_nothing(model) or is_native(model)
         dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()
@@ -65,12 +71,14 @@ class RunningModel:
             block.module: path for path in fused for block in self.architecture.fusions[path]
         }
         limits = [room for path in targets if (room := targets[path].room(targets[path].rank))]
+        self.stores = Stores()
         self.composer = Composer(
             self.architecture,
             fused,
+            device=FACTORS_PLACE,
             dtype=compute_dtype(model),
             expand_rank=max(EXPAND_RANK, *limits) if limits else EXPAND_RANK,
-            weights=self.base_weight,
+            weights=self._weight_for_products,
         )
 
     @classmethod
@@ -121,17 +129,15 @@ class RunningModel:
     def _of_linear(self, path: str, kind: WeightKind, mode: Mode, need: Need) -> Way | NotApplied:
         if need is Need.EXACT_WEIGHT and kind.rounds:
             return _ROTATES
-        merges = mode == "merge" or (mode == "auto" and not kind.rounds)
-        if merges and not self.merges_nothing:
+        if mode == "merge" and not self.merges_nothing and kind.takes_merges(self.module(path)):
             return Way.MERGE
         refusal = kind.refusal(self.module(path))
         if refusal is not None:
             return NotApplied(refusal)
         if need is Need.WEIGHT:
-            try:
-                self.base_weight(path)
-            except UnreadableWeightError as error:
-                return NotApplied(str(error))
+            reason = kind.unreadable(self.module(path))
+            if reason is not None:
+                return NotApplied(_needs_weight(path, reason))
         return Way.BRANCH
 
     def takes_ranks(self, path: str) -> bool:
@@ -157,26 +163,51 @@ class RunningModel:
             members = {block.module: (block.start, block.stop) for block in blocks}
         return share_out(
             branch, target, self.ranks.base_rank(path), members,
-            only_ranks=target.kind.only_ranks(path, self.module), weights=self.base_weight,
-            device=get_torch_device(),
+            only_ranks=target.kind.only_ranks(path, self.module),
+            weights=self._weight_for_products, device=get_torch_device(),
         )  # fmt: skip
 
-    def base_weight(self, path: str) -> torch.Tensor:
+    def compose(self, stack: LoraSet) -> dict[str, Branch]:
+        """The branches of a stack, in host memory; what depends on weights is computed where
+        `compute_place` says.
+
+        Raises:
+            UnreadableWeightError: as `base_weight`.
+            ValueError: as `Composer.compose`.
+        """
+        self.composer.compute = compute_place()
+        return self.composer.compose(stack)
+
+    def _weight_for_products(self, path: str) -> torch.Tensor:
+        return self.base_weight(path, self.composer.compute)
+
+    def base_weight(self, path: str, device: torch.device | None = None) -> torch.Tensor:
         """The weight `[out, in]` of a linear layer without any patches, as a plain tensor.
+
+        It is worked out on `device`, where it lies unless given. Reading it back may take long, and
+        nothing keeps it: ask once.
 
         Raises:
             UnreadableWeightError: the layer keeps its weight in a form that cannot be read back.
         """
         target = self.ranks.targets.get(path)
         if target is not None:
-            return target.weight(self.ranks.base_rank(path))
+            return target.weight(self.ranks.base_rank(path), device)
+        module: Any = self.module(path)
+        stored = self.stored_weight(path)
+        if device is not None:
+            stored = stored.to(device)
+        try:
+            return kind_of(module).weight(module, stored)
+        except UnreadableWeightError as error:
+            raise UnreadableWeightError(_needs_weight(path, str(error))) from None
+
+    def stored_weight(self, path: str) -> Any:
+        """The weight parameter of a layer without any patches, in the form that it is kept in."""
         module: Any = self.module(path)
         # While patches are merged in, ComfyUI keeps the weight as it was.
         saved = self._backup.get(f"diffusion_model.{path}.weight")
-        try:
-            return kind_of(module).weight(module, module.weight if saved is None else saved.weight)
-        except UnreadableWeightError as error:
-            raise UnreadableWeightError(f"DoRA needs the weight of {path}: {error}") from None
+        return module.weight if saved is None else saved.weight
 
     def base_parameter(self, path: str, parameter: str) -> torch.Tensor | None:
         """The ``"weight"`` or ``"bias"`` of a module without any patches, as a plain tensor; None
@@ -192,6 +223,10 @@ class RunningModel:
         saved = self._backup.get(f"diffusion_model.{path}.bias")
         module: Any = self.module(path)
         return (module.bias if saved is None else saved.weight).detach()
+
+
+def _needs_weight(path: str, reason: str) -> str:
+    return f"DoRA needs the weight of {path}: {reason}"
 
 
 RUNNING: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()

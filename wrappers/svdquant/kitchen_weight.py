@@ -6,6 +6,14 @@ from typing import Any
 
 import torch
 
+SVDQ_LAYOUT = "TensorCoreSVDQuantW4A4Layout"
+AWQ_LAYOUT = "TensorCoreAWQW4A16Layout"
+
+
+def is_kitchen(weight: Any) -> bool:
+    """Whether a weight is in one of the two layouts."""
+    return getattr(weight, "_layout_cls", None) in (SVDQ_LAYOUT, AWQ_LAYOUT)
+
 
 def as_parameter(weight: Any) -> torch.nn.Parameter:
     """Make a parameter of a quantized tensor that shares its memory.

@@ -15,13 +15,10 @@ from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
 from ...svdquant.linears import AwqLinear, SvdqLinear
 from ...svdquant.state_dict_names import from_state_dict, to_state_dict
-from .kitchen_weight import as_parameter
+from .kitchen_weight import AWQ_LAYOUT, SVDQ_LAYOUT, as_parameter, is_kitchen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SVDQ_LAYOUT = "TensorCoreSVDQuantW4A4Layout"
-AWQ_LAYOUT = "TensorCoreAWQW4A16Layout"
 
 NO_MERGE = (
     "The weights of this model are 4-bit SVDQuant, into which nothing can be merged. For LoRAs use"
@@ -83,11 +80,6 @@ def operations(compute_dtype: torch.dtype) -> type:
             return found
 
     return type("SvdquantOps", (base,), {"Linear": Linear})
-
-
-def is_kitchen(weight: Any) -> bool:
-    """Whether a weight is in one of the two layouts."""
-    return getattr(weight, "_layout_cls", None) in (SVDQ_LAYOUT, AWQ_LAYOUT)
 
 
 def quantized(linear: SvdqLinear | AwqLinear) -> Any:

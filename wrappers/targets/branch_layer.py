@@ -1,143 +1,96 @@
 """LoRAs as a runtime branch beside a linear layer: `y += ((x Aᵀ)·s) Bᵀ`.
 
 The weight is not touched, so quantized weights lose nothing, and a changed strength is a changed
-vector. While a model samples, the class of each linear layer that a stack changes is replaced by a
-subclass whose `__call__` adds the branch. That keeps the module, its parameters, their names and
-`isinstance` as they are; it covers a `forward` that other packs have replaced; and `torch.compile`
-sees it, because its guards compare the types of modules.
+vector. How a module's calls come here is told in `layered_class`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from ...lora.factors.branch import Branch
-
-MARK = "_vivace_branch"  # the attribute of a module where its layer is
-
-
-class Layer(Protocol):
-    """What stands beside a module while a model samples: how its output is computed."""
-
-    def product(self, module: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The module's output without LoRAs."""
-        ...
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        """`y`, the product of `module` for `x`, with the branch added."""
-        ...
+from ...lora.factors.tensors import with_tensors
+from .layered_class import plain_call
+from .low_rank import LowRankPart
+from .paged import Paged
 
 
 class BranchLayer:
-    """The branch of one linear layer, on the device where ComfyUI wants it.
+    """The branch of one linear layer, with its tensors where ComfyUI's memory management has them.
 
-    The composed factors stay in host memory, where the composer keeps them for the next change;
-    what goes to the GPU is a copy, which unloading just drops.
+    Args:
+        branch: what a stack adds; its own tensors are not used for computing, but for their shapes.
     """
 
-    __slots__ = ("branch", "host")
+    __slots__ = ("_low", "_terms", "_vectors", "branch")
 
     def __init__(self, branch: Branch) -> None:
-        self.host = branch
         self.branch = branch
+        self._low: LowRankPart | None = None
+        self._terms: Sequence[Sequence[Paged]] = ()
+        self._vectors: tuple[Tensor | None, Tensor | None] = (None, None)
 
-    def move(self, device: torch.device) -> None:
-        """Bring the factors to a device; to the one they came from costs nothing."""
-        home = device == device_of(self.host)
-        self.branch = self.host if home else moved(self.host, device)
+    def bind(
+        self,
+        low: LowRankPart | None,
+        terms: Sequence[Sequence[Paged]],
+        bias: Tensor | None,
+        bias_lift: Tensor | None,
+    ) -> None:
+        """Say where the tensors are: the low-rank part, those of each term, and the two vectors."""
+        self._low = low
+        self._terms = terms
+        self._vectors = bias, bias_lift
 
-    def product(self, module: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def product(self, module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return plain_call(module, x, *args, **kwargs)
 
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        branch = self.branch
-        a, b, s = branch.A, branch.B, branch.s
-        # A factor of the bias comes with a term, that of the weight.
-        if branch.terms or a is None or b is None or s is None or a.device != x.device:
-            return self._add_any(x, y, module)
-        inner = torch.nn.functional.linear(x, a.to(x.dtype)) * s.to(x.dtype)
-        y = y + torch.nn.functional.linear(inner, b.to(x.dtype))
-        return y if branch.bias is None else y + branch.bias.to(y.dtype)
+    def __call__(self, x: Tensor, y: Tensor, module: Any) -> Tensor:
+        bias, bias_lift = self._vectors
+        if self._terms or bias_lift is not None:
+            y = y + self._rest(x, y, module)
+        elif bias is not None:
+            y = y + bias.to(y)
+        return y if self._low is None else self._low.add(x, y)
 
-    def _add_any(self, x: torch.Tensor, y: torch.Tensor, module: Any) -> torch.Tensor:
-        # ComfyUI may leave a part of a model in host memory when the GPU is short of it.
-        branch = self.branch
-        if device_of(branch) != x.device:
-            branch = moved(branch, x.device)
+    def _rest(self, x: Tensor, y: Tensor, module: Any) -> Tensor:
+        """All but the low-rank part, for the product `y` without it."""
 
-        def linear(z: torch.Tensor) -> torch.Tensor:
+        def linear(z: Tensor) -> Tensor:
             product = y if z is x else self.output(self.product(module, z))
             bias = self.bias(module)
             return product if bias is None else product - bias.to(product)
 
-        own_bias = None if branch.bias_lift is None else self.original_bias(module)
+        pages = [page for term in self._terms for page in term]
+        fetched = [page.fetch_as_is(x.device) for page in pages]
+        tensors = (weight for weight, _, _ in fetched)
+        terms = tuple(
+            replace(term, delta=with_tensors(term.delta, tensors)) for term in self.branch.terms
+        )
+        bias, bias_lift = (None if v is None else v.to(x.device) for v in self._vectors)
+        own_bias = None if bias_lift is None else self.original_bias(module)
         if own_bias is None:  # and a factor of none changes nothing
-            branch = replace(branch, bias_lift=None)
-        return y + branch.apply(x, linear, own_bias).to(y.dtype)
+            bias_lift = None
+        rest = Branch(
+            self.branch.target, self.branch.shape, terms=terms, bias=bias, bias_lift=bias_lift
+        )
+        result = rest.apply(x, linear, own_bias).to(y.dtype)
+        for page, (weight, other, held) in zip(pages, fetched, strict=True):
+            page.release(weight, other, held)
+        return result
 
-    def bias(self, module: Any) -> torch.Tensor | None:
+    def bias(self, module: Any) -> Tensor | None:
         """The module's bias in the order of the branch's rows."""
         return module.bias
 
-    def original_bias(self, module: Any) -> torch.Tensor | None:
+    def original_bias(self, module: Any) -> Tensor | None:
         """The bias that the layer was trained with, which is what a factor multiplies."""
         return self.bias(module)
 
-    def output(self, y: torch.Tensor) -> torch.Tensor:
+    def output(self, y: Tensor) -> Tensor:
         """The module's output in the order of the branch's rows."""
         return y
-
-
-def device_of(branch: Branch) -> torch.device:
-    """The device of a branch's tensors."""
-    for tensor in (branch.A, branch.bias, branch.bias_lift):
-        if tensor is not None:
-            return tensor.device
-    return branch.terms[0].delta.device
-
-
-def moved(branch: Branch, device: torch.device) -> Branch:
-    """The branch with every tensor on a device."""
-    tensors = {
-        name: None if tensor is None else tensor.to(device, non_blocking=True)
-        for name, tensor in (
-            ("A", branch.A),
-            ("B", branch.B),
-            ("s", branch.s),
-            ("bias", branch.bias),
-            ("bias_lift", branch.bias_lift),
-        )
-    }
-    terms = tuple(replace(term, delta=term.delta.to(device)) for term in branch.terms)
-    return replace(branch, terms=terms, **tensors)
-
-
-def put(module: Any, layer: Layer) -> None:
-    """Make a module's calls go through a layer, until `take_off`."""
-    module.__class__ = _with_layer(type(module))
-    module.__dict__[MARK] = layer
-
-
-def take_off(module: Any) -> None:
-    """Undo `put`, if it was done."""
-    if module.__dict__.pop(MARK, None) is not None:
-        module.__class__ = type(module).__base__
-
-
-def plain_call(module: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """The module's own output, without its layer."""
-    bare: Any = type(module).__base__
-    return bare.__call__(module, *args, **kwargs)
-
-
-@lru_cache(maxsize=64)
-def _with_layer(cls: type[torch.nn.Module]) -> type[torch.nn.Module]:
-    def __call__(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: N807
-        layer = self.__dict__[MARK]
-        return layer(x, layer.product(self, x, *args, **kwargs), self)
-
-    return type(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})

@@ -64,13 +64,18 @@ class KitchenSvdquant(RankKind):
         ]
         _set_weights(modules, shorter)
 
-    def dense(self, module: Any, rank: int) -> Tensor:
+    def dense(self, module: Any, rank: int, device: torch.device | None = None) -> Tensor:
         from ..svdquant.svdquant_ops import layer_of
 
-        layer = cast(SvdqLinear, layer_of(module))
-        if layer.weight.dim() != 2:
-            raise UnreadableWeightError("a weight that is packed in tiles is not read back")
-        return layer.first_ranks(rank).dense()
+        if reason := self.unreadable(module):
+            raise UnreadableWeightError(reason)
+        layer = cast(SvdqLinear, layer_of(module)).first_ranks(rank)
+        return layer.to(device).dense()
+
+    def unreadable(self, module: Any) -> str | None:
+        if module.weight._qdata.dim() == 2:
+            return None
+        return "a weight that is packed in tiles is not read back"
 
     def share_input(self, modules: Sequence[Any]) -> bool:
         first = modules[0].weight._params

@@ -65,8 +65,8 @@ class NunchakuAwq(RankKind):
             del module._buffers[_DOWN], module._buffers[_UP]
             module._non_persistent_buffers_set -= {_DOWN, _UP}
 
-    def dense(self, module: Any, rank: int) -> Tensor:
-        tensors = {name: tensor.detach() for name, tensor in module.named_parameters()}
+    def dense(self, module: Any, rank: int, device: torch.device | None = None) -> Tensor:
+        tensors = {n: tensor.detach().to(device=device) for n, tensor in module.named_parameters()}
         return planar_modulation(convert_awq(tensors)).dense()
 
     def beside(self, module: Any, branch: Branch) -> BranchLayer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -62,10 +61,6 @@ class UnsignedLayer(BranchLayer):
     def __init__(self, branch: Branch | None = None) -> None:
         self._has_branch = branch is not None
         super().__init__(branch or Branch("", ()))
-
-    def move(self, device: torch.device) -> None:
-        if self._has_branch:
-            super().move(device)
 
     def product(self, module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer = _natural(module)

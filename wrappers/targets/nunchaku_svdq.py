@@ -17,7 +17,8 @@ from ...svdquant.lowrank_packing import (
     slice_lowrank,
 )
 from ...svdquant.packing import unpack_vector
-from .branch_layer import BranchLayer, Layer
+from .branch_layer import BranchLayer
+from .layered_class import Layer
 from .nunchaku_fused import Unfused, UnsignedLayer, fused_parent, stock_class
 from .rank_kind import Appended, RankKind, Scales
 from .weight_kind import Lookup
@@ -68,8 +69,8 @@ class NunchakuSvdq(RankKind):
         ]
         _set_factors(modules, shorter)
 
-    def dense(self, module: Any, rank: int) -> Tensor:
-        tensors = {name: tensor.detach() for name, tensor in module.named_parameters()}
+    def dense(self, module: Any, rank: int, device: torch.device | None = None) -> Tensor:
+        tensors = {n: tensor.detach().to(device=device) for n, tensor in module.named_parameters()}
         return convert_svdq(tensors, act_unsigned=module.act_unsigned).first_ranks(rank).dense()
 
     def beside(self, module: Any, branch: Branch) -> BranchLayer:

@@ -16,9 +16,16 @@ class Opaque(WeightKind):
         return True
 
     def weight(self, module: Any, stored: Any) -> Tensor:
-        raise UnreadableWeightError(f"a {type(stored).__name__} does not give its weight back")
+        raise UnreadableWeightError(_not_given_back(stored))
+
+    def unreadable(self, module: Any) -> str | None:
+        return _not_given_back(getattr(module, "weight", None))
 
     def refusal(self, module: Any) -> str | None:
         if hasattr(module, "weight"):
             return None
         return f"a {type(module).__name__} takes no LoRA here"
+
+
+def _not_given_back(stored: Any) -> str:
+    return f"a {type(stored).__name__} does not give its weight back"

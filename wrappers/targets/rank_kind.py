@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .weight_kind import Lookup, WeightKind
@@ -65,17 +66,18 @@ class RankKind(WeightKind):
         """Leave the first `rank` ranks, bit for bit as they were."""
 
     @abstractmethod
-    def dense(self, module: Any, rank: int) -> Tensor:
+    def dense(self, module: Any, rank: int, device: torch.device | None = None) -> Tensor:
         """Return the weight ``[N, K]``, float32, that a layer stands for with its first ranks.
 
-        Rows are in the order of the architecture.
+        Rows are in the order of the architecture. It is worked out on `device`, where the layer is
+        unless given.
 
         Raises:
             UnreadableWeightError: it cannot be read back.
         """
 
     def weight(self, module: Any, stored: Any) -> Tensor:
-        return self.dense(module, self.rank_of(module))
+        return self.dense(module, self.rank_of(module), stored.device)
 
     def share_input(self, modules: Sequence[Any]) -> bool:
         """Return whether layers read their input alike, so that they can have one down factor."""

@@ -76,8 +76,8 @@ def share_out(
     most = (room if room is not None else min(branch.shape)) // RANK_STEP * RANK_STEP
     lost = only_ranks and (branch.bias is not None or branch.bias_lift is not None)
     if branch.terms and only_ranks:
-        matrix = branch.matrix(weights(target.path).cpu() if dora else None)
-        factors, error = _approximated(matrix.to(device), most)
+        matrix = branch.to(device).matrix(weights(target.path).to(device) if dora else None)
+        factors, error = _approximated(matrix, most)
     elif ranks is None:
         return Share(None, {}, lost_bias=lost)
     elif fits:
@@ -151,8 +151,8 @@ def _approximated(matrix: Tensor, rank: int) -> tuple[LowRank, float]:
 
 
 def _as_branch(branch: Branch, factors: LowRank) -> Branch:
-    a, b = factors.A, factors.B * factors.scale
-    if branch.A is not None:
-        a, b = a.to(branch.A), b.to(branch.A)
+    dtype = branch.A.dtype if branch.A is not None else factors.A.dtype
+    a = factors.A.to(branch.device, dtype)
+    b = (factors.B * factors.scale).to(branch.device, dtype)
     scales = torch.ones(factors.rank, device=a.device)
     return Branch(branch.target, branch.shape, a, b, scales)

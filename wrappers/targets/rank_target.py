@@ -42,14 +42,16 @@ class RankTarget:
         """Ranks that can be added to `base`; None if there is no limit."""
         return None if self.kind.limit is None else self.kind.limit - base
 
-    def weight(self, rank: int) -> Tensor:
+    def weight(self, rank: int, device: torch.device | None = None) -> Tensor:
         """Return the weight ``[N, K]``, float32, that the target stands for with its first ranks.
+
+        It is worked out on `device`, where the layers are unless given.
 
         Raises:
             UnreadableWeightError: it cannot be read back.
         """
         try:
-            parts = [self.kind.dense(module, rank) for module in self.modules]
+            parts = [self.kind.dense(module, rank, device) for module in self.modules]
         except UnreadableWeightError as error:
             raise UnreadableWeightError(f"DoRA cannot be applied to {self.path}: {error}") from None
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -130,7 +130,7 @@ def test_factors_are_counted_by_comfyui(tmp_path: Path) -> None:
     path, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES, rank=16)
     patched = apply(tiny.qwen_image(), (path, 1.0), mode="branch")
     (holder,) = patched.get_nested_additional_models()
-    numbers = sum(16 * (out + inp) + 16 for out, inp in QWEN_MODULES.values())
+    numbers = sum(16 * (out + inp) for out, inp in QWEN_MODULES.values())
     assert holder.model_size() == 4 * numbers
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from support.graphs import KOHYA, PEFT, SOME_WEIGHT, node, stack_prompt
+import torch
+from safetensors.torch import load
+from support.graphs import KOHYA, PEFT, node
+from vivace.devkit.demo.workflow import Run, build
 from vivace.devkit.doubles.demo_models import MODEL_FILE
 from vivace.devkit.rig.client import ComfyClient, PromptRejectedError
 
@@ -58,9 +61,11 @@ def test_a_prompt_with_missing_nodes_is_accepted(
     assert client.queue(without_clip(golden["prompt"]["before"]))
 
 
-def test_a_missing_node_gives_the_same_weights_as_ours(client: ComfyClient) -> None:
-    ours = stack_prompt([{"on": True, "lora": PEFT, "strength": 0.5}])
+def test_a_missing_node_gives_the_same_latent_as_ours(client: ComfyClient) -> None:
+    rows = [{"on": True, "lora": PEFT, "strength": 0.5}]
+    base, ours = (build(Run("ours", given), MODEL_FILE, None, 3584, []) for given in ([], rows))
     theirs = copy.deepcopy(ours)
+    del theirs["report"]  # theirs has no such output
     theirs["stack"] = node(
         "NunchakuQwenImageLoraStackV3",
         model=["model", 0],
@@ -74,9 +79,12 @@ def test_a_missing_node_gives_the_same_weights_as_ours(client: ComfyClient) -> N
         lora_name_2=KOHYA,
         lora_strength_2=1.0,
     )
-    first, second = (client.run(prompt)["weights"]["files"][0] for prompt in (ours, theirs))
-    assert client.fetch(first) == client.fetch(second)
-    assert SOME_WEIGHT.encode() in client.fetch(first)
+    plain, first, second = (
+        load(client.fetch(client.run(prompt)["latent_file"]["latents"][0]))["latent_tensor"]
+        for prompt in (base, ours, theirs)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, plain)
 
 
 def test_other_unknown_nodes_are_still_refused(client: ComfyClient) -> None:

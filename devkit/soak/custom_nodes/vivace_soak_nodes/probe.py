@@ -22,10 +22,10 @@ def probe() -> dict[str, int]:
     Memory that the C library keeps for later goes back to the system before, since how much that is
     changes by chance.
 
-    `patched_layers` are modules that carry a branch now, `merged_weights` those whose original
-    ComfyUI keeps a backup of, `tensor_bytes` all memory that tensors refer to.
+    `patched_layers` are modules that carry a branch or are watched now, `merged_weights` those of
+    which ComfyUI keeps a backup, `tensor_bytes` all memory that tensors refer to.
     """
-    mark = pack_module("wrappers.targets.branch_layer").MARK
+    mark = pack_module("wrappers.targets.layered_class").CALL
     gc.collect()
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
