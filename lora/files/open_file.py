@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from ..errors import LoraError, LoraFileError, LoraFormatError
 from .file_types import PICKLES
 from .header import Header, HeaderError, TensorInfo, header_length, parse_header
-from .tensor_run import Piece, Run, Spans, runs
+from .tensor_run import OneDtype, Spans, TensorRun, runs
 from .unpickle import unpickle
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class LoraFile:
         return result
 
     def _read_run(
-        self, run: Run, device: torch.device, on_host: Container[str], watch: Watch | None
+        self, run: TensorRun, device: torch.device, on_host: Container[str], watch: Watch | None
     ) -> dict[str, torch.Tensor]:
         import torch
 
@@ -218,7 +218,7 @@ class LoraFile:
                 watch(result[name].flatten(), (name,))
         return result
 
-    def _fill_piece(self, piece: Piece, spans: Spans, host: torch.Tensor) -> None:
+    def _fill_piece(self, piece: OneDtype, spans: Spans, host: torch.Tensor) -> None:
         """Read the bytes of a piece into `host`, uint8 ``[size of the run]``; gaps become zero."""
         size = piece.stop - piece.start
         address = host.data_ptr() + piece.start

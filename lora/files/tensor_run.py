@@ -21,7 +21,7 @@ PIECE_BYTES = 2 * 2**20  # of the order of a core's own cache
 Spans = Mapping[str, tuple[int, int]]
 
 
-class Piece(NamedTuple):
+class OneDtype(NamedTuple):
     """Tensors of one dtype at bytes ``start:stop`` of a run, with gaps that are to be zero."""
 
     dtype: str
@@ -30,16 +30,16 @@ class Piece(NamedTuple):
     stop: int
 
 
-class Run(NamedTuple):
+class TensorRun(NamedTuple):
     """Tensors that share an allocation of `size` bytes; `names` are in file order."""
 
     names: tuple[str, ...]
     spans: Spans
-    pieces: tuple[Piece, ...]
+    pieces: tuple[OneDtype, ...]
     size: int
 
 
-def runs(infos: Mapping[str, TensorInfo]) -> Iterator[Run]:
+def runs(infos: Mapping[str, TensorInfo]) -> Iterator[TensorRun]:
     """Yield tensors in file order, in runs of at most `RUN_BYTES` (or of one larger tensor)."""
     names: list[str] = []
     size = 0
@@ -53,12 +53,12 @@ def runs(infos: Mapping[str, TensorInfo]) -> Iterator[Run]:
         yield _laid_out(names, infos)
 
 
-def _laid_out(names: list[str], infos: Mapping[str, TensorInfo]) -> Run:
+def _laid_out(names: list[str], infos: Mapping[str, TensorInfo]) -> TensorRun:
     by_dtype: dict[str, list[str]] = {}
     for name in names:
         by_dtype.setdefault(infos[name].dtype, []).append(name)
     spans: dict[str, tuple[int, int]] = {}
-    pieces: list[Piece] = []
+    pieces: list[OneDtype] = []
     start = 0
     for dtype, members in by_dtype.items():
         for group in _pieces(members, infos):
@@ -67,8 +67,8 @@ def _laid_out(names: list[str], infos: Mapping[str, TensorInfo]) -> Run:
                 stop = start + infos[name].end - infos[name].begin
                 spans[name] = (start, stop)
                 start = -(-stop // ALIGNMENT) * ALIGNMENT
-            pieces.append(Piece(dtype, tuple(group), first, start))
-    return Run(tuple(names), spans, tuple(pieces), start)
+            pieces.append(OneDtype(dtype, tuple(group), first, start))
+    return TensorRun(tuple(names), spans, tuple(pieces), start)
 
 
 def _pieces(names: Iterable[str], infos: Mapping[str, TensorInfo]) -> Iterator[list[str]]:

@@ -22,7 +22,7 @@ from ...lora.loader import Entry
 from ..targets.known_kinds import kind_of
 from ..targets.weight_kind import UnreadableWeightError
 from .merge import Change, DeltaAdapter, change_of
-from .rounding_sample import Candidate, Limits, Place, Sample, choose
+from .rounding_sample import Candidate, Limits, SampledRows, WeightSample, choose
 from .running_model import RunningModel
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Rounding:
 
     error: float
     kept: tuple[float | None, ...]
-    sample: Sample
+    sample: WeightSample
 
     @property
     def too_much(self) -> bool:
@@ -200,7 +200,7 @@ def _can_be_cut(delta: Change) -> bool:
 
 def _measure_rows(
     running: RunningModel,
-    place: Place,
+    place: SampledRows,
     parts: Sequence[_Part],
     dtype: torch.dtype,
     sums: _Sums,
@@ -264,7 +264,7 @@ class _Sums:
                 self._own[file] += weight * float(change.square().sum())
                 self._along[file] += weight * float((error * change).sum())
 
-    def result(self, sample: Sample) -> Rounding | None:
+    def result(self, sample: WeightSample) -> Rounding | None:
         """None if there was no change."""
         if not self._change:
             return None

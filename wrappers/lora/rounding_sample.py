@@ -58,7 +58,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Place:
+class SampledRows:
     """Rows ``start:stop`` of a weight, each of which counts for `weight` of them."""
 
     module: str
@@ -68,7 +68,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Sample:
+class WeightSample:
     """What was looked at: how many rows of each module, out of how many modules."""
 
     rows: tuple[int, ...]
@@ -86,7 +86,9 @@ class Sample:
         return f"in a sample of {modules}, {sum(self.rows)} rows in all"
 
 
-def choose(candidates: Mapping[str, Candidate], limits: Limits) -> tuple[tuple[Place, ...], Sample]:
+def choose(
+    candidates: Mapping[str, Candidate], limits: Limits
+) -> tuple[tuple[SampledRows, ...], WeightSample]:
     """Choose places among modules, spread over the depth of the model and the kinds of layers."""
     groups = _groups(candidates, limits)
     chosen: dict[str, str] = {}  # module -> its group
@@ -104,12 +106,12 @@ def choose(candidates: Mapping[str, Candidate], limits: Limits) -> tuple[tuple[P
         seen = sum(candidates[other].taken(limits) for other in inside)
         total = sum(candidates[other].extent(limits) for other in groups[group])
         start, stop = _rows(candidates[module], index, limits)
-        places.append(Place(module, start, stop, total / seen))
+        places.append(SampledRows(module, start, stop, total / seen))
     rows = tuple(place.stop - place.start for place in places)
     complete = len(places) == len(candidates) and all(
         place.stop - place.start == candidates[place.module].rows for place in places
     )
-    return tuple(places), Sample(rows, len(candidates), complete)
+    return tuple(places), WeightSample(rows, len(candidates), complete)
 
 
 def _groups(candidates: Mapping[str, Candidate], limits: Limits) -> dict[str, list[str]]:
