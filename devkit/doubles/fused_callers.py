@@ -36,7 +36,8 @@ class Fused:
             self.computed += 1
         weight = layer.weight
         whole = weight.dequantize() if hasattr(weight, "_layout_cls") else weight
-        return functional.linear(x, whole.to(x.dtype), layer.bias)
+        bias = layer.bias
+        return functional.linear(x, whole.to(x), None if bias is None else bias.to(x))
 
     def after_activation(self, layer: Any, x: Tensor) -> Tensor:
         """`layer(silu(x))`, as `comfy.ops.linear_input_act`: a layer without the attribute is not

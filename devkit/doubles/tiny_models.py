@@ -74,6 +74,12 @@ def weight_of(model: Any, path: str) -> torch.Tensor:
     """A parameter as ComfyUI's patches make it, without leaving the model patched."""
     import comfy.utils
 
+    if model.is_dynamic():  # which patches a weight where it is used, and has no other way
+        name, _, parameter = path.rpartition(".")
+        module = model.model.diffusion_model.get_submodule(name)
+        key = f"diffusion_model.{path}"
+        weight = model.patch_weight_to_device(key, CPU, return_weight=True).detach()
+        return weight.to(getattr(module, f"{parameter}_comfy_model_dtype", None), copy=True)
     model.patch_model(device_to=CPU)
     try:
         return comfy.utils.get_attr(model.model, f"diffusion_model.{path}").detach().clone()

@@ -86,7 +86,9 @@ def reference(
         for path, delta in deltas.items():
             name, rows = Z_ROWS.get(path, (path, slice(None)))
             module = model.model.diffusion_model.get_submodule(name)
-            if module.weight.dtype == torch.float32 and type(module.weight.data) is torch.Tensor:
+            # With dynamic VRAM the weight is as the file has it, and rounded where it is used.
+            dtype = getattr(module, "weight_comfy_model_dtype", None) or module.weight.dtype
+            if dtype == torch.float32 and type(module.weight.data) is torch.Tensor:
                 weight = module.weight.data
                 weight[rows] = (weight[rows].double() + strength * delta).float()
             else:
@@ -97,7 +99,7 @@ def reference(
 def adding(change: torch.Tensor, rows: slice) -> Callable[..., torch.Tensor]:
     def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         output = output.clone()
-        added = (inputs[0].double() @ change.T).to(output.dtype)
+        added = (inputs[0].double() @ change.T.to(inputs[0].device)).to(output.dtype)
         output[..., rows] += added
         return output
 

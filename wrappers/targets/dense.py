@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .used_dtype import as_used, used_dtype
 from .weight_kind import WeightKind
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ class DenseLinear(WeightKind):
         weight = getattr(module, "weight", None)
         if not is_plain(weight) or getattr(module, "scale_weight", None) is not None:
             return False
-        return weight.dtype in DTYPES
+        return used_dtype(module) in DTYPES
 
     def weight(self, module: Any, stored: Any) -> Tensor:
-        return stored.detach()
+        return as_used(module, stored)
 
 
 def is_plain(weight: Any) -> TypeGuard[Tensor]:

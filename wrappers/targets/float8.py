@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .used_dtype import as_used
 from .weight_kind import WeightKind
 
 
@@ -20,7 +21,8 @@ class Float8(WeightKind):
         return weight.dtype.is_floating_point or getattr(module, "scale_weight", None) is not None
 
     def weight(self, module: Any, stored: Any) -> Tensor:
+        stored = as_used(module, stored)
         scale = getattr(module, "scale_weight", None)
         if scale is None:
-            return stored.detach()
+            return stored
         return stored.float() * scale.to(stored.device).float()

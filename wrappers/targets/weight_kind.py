@@ -15,6 +15,7 @@ from torch import Tensor
 from ...lora.factors.branch import Branch
 from .branch_layer import BranchLayer
 from .layered_class import Layer
+from .used_dtype import used_dtype
 
 Lookup = Callable[[str], Any]
 
@@ -93,7 +94,7 @@ class WeightKind(ABC):
 
         own = getattr(module, "set_weight", None)
         if own is None:
-            return self.weight(module, stochastic_rounding(weight, module.weight.dtype, seed))
+            return self.weight(module, stochastic_rounding(weight, used_dtype(module), seed))
         return self.weight(module, own(weight, seed=seed, return_weight=True))
 
     def refusal(self, module: Any) -> str | None:

@@ -107,6 +107,7 @@ def unload_all() -> None:
 
 @contextmanager
 def _patched(running: DynamicVram) -> Iterator[None]:
+    import comfy.float as rounding
     import comfy.memory_management as memory
     import comfy.model_management as management
     import comfy.model_patcher as patchers
@@ -122,6 +123,7 @@ def _patched(running: DynamicVram) -> Iterator[None]:
         (comfy_aimdo.control, "devctxs", [1]),
         (comfy_aimdo.torch, "get_tensor_from_raw_ptr", library.tensor),
         (comfy_aimdo.vram_buffer, "_growth_chunk_size", lambda: CAST_CHUNK),
+        (rounding, "stochastic_rounding", _on_the_host(rounding.stochastic_rounding)),
         (memory, "aimdo_enabled", True),
         (patchers, "CoreModelPatcher", patchers.ModelPatcherDynamic),
         (management, "vram_state", management.VRAMState.NORMAL_VRAM),
@@ -194,6 +196,15 @@ class _Stream:
 def _current(original: Callable[..., Any]) -> Callable[..., Any]:
     default = _Stream(3)
     return lambda device: default if device == DEVICE else original(device)
+
+
+def _on_the_host(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Torch has no random numbers for a device of its open registration."""
+
+    def stochastic_rounding(value: torch.Tensor, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+        return original(value.cpu(), dtype, seed=seed).to(value.device)
+
+    return stochastic_rounding
 
 
 def _free(card: CardMemory, original: Callable[..., Any]) -> Callable[..., Any]:

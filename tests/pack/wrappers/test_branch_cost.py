@@ -71,6 +71,7 @@ def added(tmp_path: Path, modules: dict[str, tuple[int, int]], files: int) -> Co
     return Counter({name: count for name, count in after.items() if count})
 
 
+@pytest.mark.own_loading
 @pytest.mark.parametrize("files", [1, 3])
 def test_a_stack_is_two_products_a_layer_and_one_of_its_strengths(
     files: int, tmp_path: Path
@@ -81,6 +82,7 @@ def test_a_stack_is_two_products_a_layer_and_one_of_its_strengths(
     assert not found.keys() - PRODUCTS - {"aten::mul_"}, found
 
 
+@pytest.mark.own_loading
 def test_layers_with_one_input_share_the_product_down(tmp_path: Path) -> None:
     found = added(tmp_path, QKV | OF_TEXT, 2)
     assert sum(found[name] for name in PRODUCTS & found.keys()) == 2 * (1 + 3), found
@@ -120,6 +122,7 @@ def test_layers_that_turn_out_to_have_other_inputs_are_right() -> None:
         assert right(two, 6, 7)
 
 
+@pytest.mark.own_loading
 def test_a_changed_strength_moves_no_factors(tmp_path: Path) -> None:
     model = tiny.qwen_image()
     (one, _), (two, _) = stack(tmp_path, QKV | APART, 2)

@@ -35,6 +35,7 @@ def bytes_on(store: Any, device: torch.device) -> int:
     return sum(tensor.nbytes for tensor in store.parameters() if tensor.device == device)
 
 
+@pytest.mark.own_loading
 def test_as_much_as_fits_is_loaded_and_the_rest_is_used_from_the_host(tmp_path: Path) -> None:
     patched = branched(tmp_path, tiny.qwen_image())
     holder = for_other_device(patched)
@@ -118,6 +119,7 @@ def test_ranks_have_their_room_from_loading_to_unloading(tmp_path: Path) -> None
     assert now._params.proj_down.shape == base
 
 
+@pytest.mark.own_loading
 def test_another_gpu_has_factors_of_its_own(tmp_path: Path) -> None:
     model = tiny.qwen_image()
     model.cached_patcher_init = (tiny.qwen_image, ())

@@ -159,6 +159,7 @@ def test_a_second_pass_on_the_result_of_the_first(tmp_path: Path) -> None:
     assert torch.equal(shared, apart)
 
 
+@pytest.mark.own_loading
 def test_torch_compile_sees_the_branches(tmp_path: Path) -> None:
     """Both ways of the same compiled model are right, and only a new rank compiles again."""
     import torch._dynamo

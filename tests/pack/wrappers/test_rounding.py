@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support.applying import QWEN_MODULES, Z_MODULES, Z_ROWS, D, apply, lora_file, random
 from vivace.devkit.doubles import tiny_models as tiny
 
-pytestmark = pytest.mark.usefixtures("comfyui")
+pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.own_loading]
 
 Deltas = dict[str, torch.Tensor]
 MODULE = "transformer_blocks.0.attn.to_q"

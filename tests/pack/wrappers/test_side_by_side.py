@@ -154,6 +154,7 @@ def test_weights_of_other_packs_get_a_branch(tmp_path: Path) -> None:
     assert untouched(model)
 
 
+@pytest.mark.own_loading
 @pytest.mark.parametrize("kind", ["dora", "lokr", "loha", "diff", "bias"])
 def test_low_vram_loading_patches_while_it_runs(kind: str, tmp_path: Path) -> None:
     """Weights that stay in host memory are patched each time they are used."""

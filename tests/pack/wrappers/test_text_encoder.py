@@ -13,7 +13,7 @@ from support.applying import QWEN_MODULES, lora_file, random
 from support.opened_paths import opened_paths
 from vivace.devkit.doubles import tiny_models as tiny
 
-pytestmark = pytest.mark.usefixtures("comfyui")
+pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.own_loading]
 
 ENCODER = "text_encoders.qwen3_4b.transformer.model.layers"
 MODULES = {
