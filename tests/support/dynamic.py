@@ -1,8 +1,8 @@
 """The tests of what runs in ComfyUI, on a card with dynamic VRAM that is none.
 
 `VIVACE_DYNAMIC=1` runs all tests with models so; more (`VIVACE_DYNAMIC=6`) are MB of the card.
-A test that is about it asks for the fixture `dynamic_card`; one that is marked `own_loading` loads a
-model in another way, or calls its layers by hand, and never runs so.
+A test that is about it asks for the fixture `dynamic_card`; one that is marked `own_loading` loads
+a model in another way, or calls its layers by hand, and never runs so.
 """
 
 from __future__ import annotations

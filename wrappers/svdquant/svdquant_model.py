@@ -18,6 +18,7 @@ from ...svdquant.errors import CheckpointError
 from ...svdquant.reader import CheckpointFile
 from ...svdquant.save import SOURCE, converted_path, source_mark, write_converted
 from ...svdquant.state_dict_names import FORMATS
+from .kernels import Kernels, kernels_for
 from .svdquant_ops import NO_MERGE, cast_side_tensors, is_kitchen, operations
 
 log = logging.getLogger(__name__)
@@ -143,4 +144,7 @@ def _build(path: str | os.PathLike[str], state_dict: dict[str, torch.Tensor]) ->
         raise CheckpointError(path, f"ComfyUI's model has a layer {empty[0]}, and the file has not")
     inference = loaded.model.manual_cast_dtype or loaded.model.get_dtype()
     cast_side_tensors(loaded.model, inference)
+    kernels = kernels_for(loaded.load_device, inference)
+    if kernels is Kernels.EAGER:
+        log.warning("%s runs with %s.", Path(path).name, kernels.value)
     return SvdquantPatcher(loaded.model, loaded.load_device, loaded.offload_device)

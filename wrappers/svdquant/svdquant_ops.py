@@ -15,6 +15,7 @@ from comfy_kitchen.tensor import QuantizedTensor, get_layout_class
 
 from ...svdquant.linears import AwqLinear, SvdqLinear
 from ...svdquant.state_dict_names import from_state_dict, to_state_dict
+from .kernels import product
 from .kitchen_weight import AWQ_LAYOUT, SVDQ_LAYOUT, as_parameter, is_kitchen
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def operations(compute_dtype: torch.dtype) -> type:
                 compute_dtype=input.dtype,
                 want_requant=True,
             )
-            output = torch.nn.functional.linear(input, weight, bias)
+            output = product(input, weight, bias)
             ops.uncast_bias_weight(self, weight, bias, stream)
             return output
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...svdquant.linears import SvdqLinear
 from ...svdquant.packing import TILE
+from ..svdquant.kernels import forget_workspaces
 from ..svdquant.kitchen_weight import as_parameter
 from .rank_kind import Appended, RankKind, Scales
 from .weight_kind import UnreadableWeightError
@@ -97,3 +98,4 @@ def _with_factors(module: Any, down: Tensor, up: Tensor) -> torch.nn.Parameter:
 def _set_weights(modules: Sequence[Any], weights: Sequence[torch.nn.Parameter]) -> None:
     for module, weight in zip(modules, weights, strict=True):
         module.weight = weight
+    forget_workspaces()

@@ -1,7 +1,7 @@
 """The dtype that a layer computes with its weight from.
 
-With dynamic VRAM (comfy-aimdo) a layer takes the file's own tensor, and casts it to the dtype of the
-model each time it is paged in: what `weight_dtype` made fp8 is 16 bits until then.
+With dynamic VRAM (comfy-aimdo) a layer takes the file's own tensor, and casts it to the model's
+dtype each time it is paged in: what `weight_dtype` makes fp8 is 16 bits until then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stacks on a card with dynamic VRAM: right with room and without, and nobody else's VRAM is taken."""
+"""Stacks with dynamic VRAM: right with room and without, and nobody else's VRAM is taken."""
 
 from __future__ import annotations
 
