@@ -31,7 +31,8 @@ LORA = (
           ("first apply / strength", "first apply / toggle", "first apply of ten")),
     Panel("Key mapping: naive as a multiple (more is better)", ("naive mapping",)),
     Panel("Peak host memory as a multiple of the file (less is better)", ("peak host memory",)),
-    Panel("Runtime branch, % of a step (less is better)", ("branch of rank",)),
+    Panel("A step with a branch, as a multiple of one with merged weights (less is better)",
+          ("branch of rank",)),
 )  # fmt: skip
 
 

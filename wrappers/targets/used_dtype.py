@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfy import memory_management
 from torch import Tensor
 
 
 def used_dtype(module: Any) -> torch.dtype:
     """Return the dtype that a plain weight has on the device, before it is cast to the input's."""
+    stored = module.weight.dtype
+    if not getattr(memory_management, "aimdo_enabled", False):
+        return stored
     # ComfyUI's name: `comfy.ops` and `archive_model_dtypes` set it.
-    return getattr(module, "weight_comfy_model_dtype", None) or module.weight.dtype
+    return getattr(module, "weight_comfy_model_dtype", None) or stored
 
 
 def as_used(module: Any, stored: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from support.applying import (
 )
 from vivace.devkit.doubles import tiny_models as tiny
 from vivace.devkit.doubles.dynamic_vram.dynamic_vram import DynamicVram, dynamic_vram, unload_all
+from vivace.devkit.doubles.dynamic_vram.second_device import DEVICE
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -128,3 +129,29 @@ def test_pages_of_factors_go_in_the_middle_of_a_run(tmp_path: Path) -> None:
         assert evicted[0] > 5
         assert torch.equal(got, wanted)
         del patched, block
+
+
+def test_norms_of_dora_are_worked_out_on_the_card_once(
+    dynamic_card: DynamicVram, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from vivace.wrappers.lora import running_model
+    from vivace.wrappers.lora.running_model import RunningModel
+
+    monkeypatch.setattr(running_model, "compute_place", lambda: DEVICE)  # which is no CUDA's
+    asked: list[tuple[str, torch.device | None]] = []
+    original = RunningModel.base_weight
+
+    def base_weight(self: RunningModel, path: str, device: torch.device | None = None) -> Any:
+        asked.append((path, device))
+        weight = original(self, path, device)
+        assert weight.device == DEVICE
+        return weight
+
+    monkeypatch.setattr(RunningModel, "base_weight", base_weight)
+    model = tiny.qwen_image()
+    path, parameter, _ = special_file(tmp_path, "dora", model)
+    patched = apply(model, (path, 0.7))
+    assert asked == [(parameter.removesuffix(".weight"), DEVICE)]
+    tiny.sample(patched)
+    tiny.sample(apply(model, (path, 0.3)))
+    assert len(asked) == 1, "a changed strength reads no weights"
