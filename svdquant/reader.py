@@ -12,7 +12,7 @@ from ..lora.errors import LoraError
 from ..lora.files.open_file import LoraFile
 from .checkpoint import describe
 from .errors import CheckpointError
-from .state_dict_names import MARKER
+from .state_dict_names import MARKER, with_current_names
 from .stream import converted
 
 _REMEDY = "Choose a checkpoint in a diffusion_models folder; if it is damaged, download it again"
@@ -62,7 +62,7 @@ class CheckpointFile:
                 yield from converted(self._checkpoint, self._file.read)
             else:
                 for names in self._modules():
-                    yield self._file.read(names)
+                    yield with_current_names(self._file.read(names))
             self._file.check_unchanged(self._file.stamp)
 
     def _modules(self) -> list[list[str]]:

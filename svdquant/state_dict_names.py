@@ -2,8 +2,9 @@
 
 A quantized layer has ``weight`` and ``comfy_quant`` (JSON in bytes, with the format), and beside
 them, for ``svdquant_w4a4``, ``weight_scale``, ``proj_down``, ``proj_up`` and ``smooth_factor``, and
-for ``awq_w4a16``, ``weight_scale`` and ``weight_zero``. Source: ComfyUI pull request 13580 and
-comfy-quants, which write these names.
+for ``awq_w4a16``, ``weight_scale`` and ``weight_zeros``. Source: ComfyUI pull request 13580,
+comfy-quants and comfy-kitchen's layouts, which write these names. Earlier files have
+``weight_zero``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _SVDQ_NAMES = {
     "proj_up": "proj_up",
     "smooth_factor": "smooth_factor",
 }
-_AWQ_NAMES = {"weight": "weight", "weight_scale": "scale", "weight_zero": "zeros"}
+_AWQ_NAMES = {"weight": "weight", "weight_scale": "scale", "weight_zeros": "zeros"}
+_EARLIER = {"weight_zero": "weight_zeros"}
 
 
 def to_state_dict(linear: SvdqLinear | AwqLinear, path: str) -> dict[str, Tensor]:
@@ -63,6 +65,15 @@ def marker_of(state_dict: Mapping[str, Tensor], path: str) -> dict[str, Any] | N
     if not isinstance(marker, dict):
         raise ValueError(f"{path}.{MARKER} is not a JSON object")
     return marker
+
+
+def with_current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same tensors, those with a name of earlier files under that of today."""
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        path, _, name = key.rpartition(".")
+        renamed[f"{path}.{_EARLIER[name]}" if name in _EARLIER else key] = tensor
+    return renamed
 
 
 def from_state_dict(state_dict: Mapping[str, Tensor], path: str) -> SvdqLinear | AwqLinear | None:

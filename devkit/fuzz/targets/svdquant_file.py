@@ -27,7 +27,8 @@ from ..sketch import file_of
 _LABELS = {"I8": "int8", "I32": "int32", "BF16": "bfloat16", "U8": "uint8", "F32": "float32"}
 _WORDS = (
     *_LABELS, "F16", "qweight", "wscales", "wzeros", "smooth_factor", "smooth_factor_orig",
-    "proj_down", "proj_up", "bias", "weight", "wtscale", "weight_scale", "weight_zero", MARKER,
+    "proj_down", "proj_up", "bias", "weight", "wtscale", "weight_scale", "weight_zeros",
+    "weight_zero", MARKER,
     "quantization_config", "config", "model_class", "svdquant", "int4", "fp4_e2m1_all", "rank",
     "skip_refiners", "num_layers", "n_layers", "n_refiner_layers", "zero_cond_t", "_class_name",
     '{"format": "svdquant_w4a4"}', '{"format": "awq_w4a16", "group_size": 0}', '{"format": []}',
@@ -162,7 +163,7 @@ def _converted() -> dict[str, Any]:
         "a.weight": weight, "a.weight_scale": scales, "a.proj_down": ["BF16", [128, 16]],
         "a.proj_up": ["BF16", [128, 16]], "a.smooth_factor": ["BF16", [128]],
         "a.bias": ["BF16", [128]], f"a.{MARKER}": ["U8", [len(markers[0])], markers[0]],
-        "b.weight": weight, "b.weight_scale": scales, "b.weight_zero": scales,
+        "b.weight": weight, "b.weight_scale": scales, "b.weight_zeros": scales,
         f"b.{MARKER}": ["U8", [len(markers[1])], markers[1]], "c.weight": ["BF16", [2, 2]],
     }  # fmt: skip
     return {"metadata": {}, "tensors": tensors}

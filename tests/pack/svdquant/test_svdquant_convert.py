@@ -294,7 +294,7 @@ def test_damaged_stored_layers_are_refused(marker: bytes, message: str) -> None:
     stored = {
         "a.weight": torch.zeros(128, 64, dtype=torch.int8),
         "a.weight_scale": torch.zeros(2, 128),
-        "a.weight_zero": torch.zeros(0),
+        "a.weight_zeros": torch.zeros(0),
         "a.comfy_quant": torch.tensor(list(marker), dtype=torch.uint8),
     }
     with pytest.raises(ValueError, match=message):

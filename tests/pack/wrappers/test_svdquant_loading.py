@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from support.applying import apply, lora_file, relative_error
 from vivace.devkit.doubles import svdquant_models as small
 from vivace.devkit.doubles import tiny_models as tiny
@@ -103,6 +104,22 @@ def test_a_copy_is_used_while_its_source_is_the_same(
     copy.write_bytes(copy.read_bytes()[:-1000])
     assert torch.equal(small.sample(loader(file)), wanted)
     assert len(conversions) == 4
+
+
+def test_a_copy_with_the_earlier_name_of_the_zeros_is_read(
+    file: Path, loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = small.sample(loader(file, keep_converted=True))
+    copy = file.with_name("svdq-int4_r32-small.kitchen.safetensors")
+    with safe_open(copy, "pt") as opened:
+        metadata = opened.metadata()
+    tensors = load_file(copy)
+    zeros = [name for name in tensors if name.endswith(".weight_zeros")]
+    assert zeros
+    renamed = {name.removesuffix("s") if name in zeros else name: t for name, t in tensors.items()}
+    save_file(renamed, copy, metadata)
+    monkeypatch.setattr(reader, "converted", None)
+    assert torch.equal(small.sample(loader(file)), wanted)
 
 
 def test_a_copy_that_cannot_be_written_costs_nothing(
