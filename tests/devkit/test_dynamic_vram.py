@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from support.applying import relative_error
+from support.dynamic import skip_without_it
 from vivace.devkit.doubles import tiny_models as tiny
 from vivace.devkit.doubles.dynamic_vram.dynamic_vram import MB, PAGE, DynamicVram, dynamic_vram
 from vivace.devkit.doubles.dynamic_vram.reserved_memory import WrongUseError
@@ -19,7 +20,8 @@ MAKERS = {"qwen_image": tiny.qwen_image, "z_image": tiny.z_image}
 
 
 @pytest.fixture(autouse=True)
-def _inference() -> Iterator[None]:
+def _inference(comfyui: ModuleType) -> Iterator[None]:
+    skip_without_it()
     with torch.inference_mode():
         yield
 

@@ -11,10 +11,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from vivace.devkit.doubles.dynamic_vram.dynamic_vram import CAPACITY, MB, DynamicVram, dynamic_vram
 
 ASKED = os.environ.get("VIVACE_DYNAMIC", "")
 ROOM = {"all of it": CAPACITY, "a third of it": 6 * MB}  # of a small model in float32
+
+
+def skip_without_it() -> None:
+    """Skip a test on a ComfyUI before 0.30, whose dynamic VRAM works otherwise than the double."""
+    from comfy.model_patcher import ModelPatcher
+
+    if not hasattr(ModelPatcher, "deepclone_multigpu"):
+        pytest.skip("this ComfyUI has no dynamic VRAM as of 0.30")
 
 
 @contextmanager

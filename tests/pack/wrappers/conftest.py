@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from support.dynamic import ROOM, as_asked
+from support.dynamic import ROOM, as_asked, skip_without_it
 from vivace.devkit.doubles.dynamic_vram.dynamic_vram import DynamicVram, dynamic_vram
 
 
@@ -49,5 +49,6 @@ def said(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture(params=ROOM)
 def dynamic_card(request: pytest.FixtureRequest, comfyui: ModuleType) -> Iterator[DynamicVram]:
     """A card with dynamic VRAM, with room for a small model and with less."""
+    skip_without_it()
     with torch.inference_mode(), dynamic_vram(ROOM[request.param]) as running:
         yield running

@@ -17,6 +17,7 @@ from support.applying import (
     special_file,
     untouched,
 )
+from support.dynamic import skip_without_it
 from vivace.devkit.doubles import tiny_models as tiny
 from vivace.devkit.doubles.dynamic_vram.dynamic_vram import DynamicVram, dynamic_vram, unload_all
 from vivace.devkit.doubles.dynamic_vram.second_device import DEVICE
@@ -69,6 +70,7 @@ def test_a_weight_that_becomes_fp8_on_the_card_counts_as_fp8(
 
 
 def test_a_changed_strength_pages_nothing_in(tmp_path: Path) -> None:
+    skip_without_it()
     path, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES | QKV)
     with dynamic_vram() as card:
         model = tiny.qwen_image()
@@ -84,6 +86,7 @@ def test_a_changed_strength_pages_nothing_in(tmp_path: Path) -> None:
 
 def test_factors_end_nobody_s_dynamic_regime(tmp_path: Path) -> None:
     """Another dynamic model that is not needed now keeps what the card has room for."""
+    skip_without_it()
     from comfy import model_management
     from comfy.model_patcher import ModelPatcherDynamic
 
@@ -111,6 +114,7 @@ def test_what_was_unloaded_comes_back_exact(dynamic_card: DynamicVram, tmp_path:
 
 
 def test_pages_of_factors_go_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    skip_without_it()
     path, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES | QKV)
     with dynamic_vram() as card:
         patched = apply(tiny.qwen_image(), (path, 0.7))
