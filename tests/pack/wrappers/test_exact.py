@@ -19,6 +19,7 @@ from support.applying import (
     special_file,
     untouched,
 )
+from support.dynamic import ROOMY
 from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
@@ -79,7 +80,8 @@ def test_auto_is_exact_on_quantized_models(
     assert not said
     assert_layers_exact(apply(model, (path, 1.0)), deltas)
     merged = tiny.sample(apply(model, (path, 1.0), mode="merge"))
-    assert relative_error(merged, wanted) > 1e-4, "merging into fp8 rounds: the branch is needed"
+    if ROOMY:  # else weights are merged whenever they are used, and are not rounded
+        assert relative_error(merged, wanted) > 1e-4, "merging into fp8 rounds"
     assert torch.equal(tiny.sample(model), base)
     for name, parameter in model.model.diffusion_model.named_parameters():
         before = weights[name]
