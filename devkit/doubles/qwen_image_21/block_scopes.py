@@ -32,7 +32,9 @@ class _Allocations(TorchDispatchMode):
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
-    return (value for value in tree_leaves(values) if isinstance(value, Tensor))
+    """The tensors that have a storage of their own: a quantized one is made of others."""
+    leaves = (value for value in tree_leaves(values) if isinstance(value, Tensor))
+    return (tensor for tensor in leaves if not hasattr(tensor, "_layout_cls"))
 
 
 def _place(tensor: Tensor) -> int:
