@@ -53,12 +53,14 @@ def qwen_image(kind: str = "fp32") -> Any:
     return _patcher(comfy.supported_models.QwenImage, comfy.model_base.QwenImage, QWEN, kind)
 
 
-def z_image(kind: str = "fp32") -> Any:
-    """A `ModelPatcher` over a Z-Image with two layers and one block in each refiner."""
+def z_image(kind: str = "fp32", **config: Any) -> Any:
+    """A `ModelPatcher` over a Z-Image with two layers and one block in each refiner; `config` is
+    what differs from `Z_IMAGE`."""
     import comfy.model_base
     import comfy.supported_models
 
-    return _patcher(comfy.supported_models.ZImage, comfy.model_base.Lumina2, Z_IMAGE, kind)
+    unet = {**Z_IMAGE, **config}
+    return _patcher(comfy.supported_models.ZImage, comfy.model_base.Lumina2, unet, kind)
 
 
 def qwen_image_21(kind: str = "fp32", fused: bool = True, **config: Any) -> Any:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "merge", "branch"]
 _ABSENT = NotApplied("not in this model")
 _NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms and tokens")
+# Patches of what is no parameter of a module without modules are taken, and never made.
+_TOKEN = NotApplied("a token, which ComfyUI's patches do not reach")
 _ROTATES = NotApplied(
     "OFT rotates the weight, which is exact only on weights that are not quantized"
 )
@@ -113,16 +115,15 @@ class RunningModel:
         known = self.architecture.modules.get(path)
         if known is None:
             return _ABSENT
-        linear = known.kind == "linear"
-        module = None if known.kind == "parameter" else self.module(path)
+        if known.kind == "parameter":
+            return _TOKEN
+        linear, module = known.kind == "linear", self.module(path)
         if linear and self.takes_ranks(path):
             return _ROTATES if need is Need.EXACT_WEIGHT else Way.BRANCH
-        if module is None and known.kind != "parameter":
+        if module is None:
             return _ABSENT
-        if self.merges_nothing and not linear:
-            return _NO_PATCHES
-        if module is None or not linear:
-            return Way.MERGE
+        if not linear:
+            return _NO_PATCHES if self.merges_nothing else Way.MERGE
         return self._of_linear(path, kind_of(module), mode, need)
 
     def _of_linear(self, path: str, kind: WeightKind, mode: Mode, need: Need) -> Way | NotApplied:
