@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "merge", "branch"]
 _ABSENT = NotApplied("not in this model")
-_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms and tokens")
+_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms")
 # Patches of what is no parameter of a module without modules are taken, and never made.
 _TOKEN = NotApplied("a token, which ComfyUI's patches do not reach")
 _ROTATES = NotApplied(

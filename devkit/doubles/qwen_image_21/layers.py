@@ -14,6 +14,8 @@ from comfy.ldm.lightricks.model import TimestepEmbedding
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ....wrappers.targets.layered_class import GUARD
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 _EPS = 1e-6
 _TIMES = 256
@@ -30,7 +32,7 @@ def fused_output(layer: Any, gate_and_up: Tensor) -> Tensor:
     it is made for: without a call, unless the layer asks for full precision."""
     gate, up = gate_and_up.chunk(2, dim=-1)
     x = functional.silu(gate) * up
-    if getattr(layer, "_full_precision_mm", False):
+    if getattr(layer, GUARD, False):
         return layer(x)
     Computed.count += 1
     weight, bias, stream = comfy.ops.cast_bias_weight(layer, x, offloadable=True)
