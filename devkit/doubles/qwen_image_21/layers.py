@@ -101,8 +101,9 @@ class _Attention(nn.Module):
     def __init__(self, hidden: int, heads: int, operations: Any, **made: Any) -> None:
         super().__init__()
         self.heads = heads
-        for name in ("to_q", "to_k", "to_v"):
-            setattr(self, name, operations.Linear(hidden, hidden, bias=False, **made))
+        self.to_q = operations.Linear(hidden, hidden, bias=False, **made)
+        self.to_k = operations.Linear(hidden, hidden, bias=False, **made)
+        self.to_v = operations.Linear(hidden, hidden, bias=False, **made)
         self.to_out = nn.ModuleList([operations.Linear(hidden, hidden, bias=False, **made)])
         self.norm_q = operations.RMSNorm(hidden // heads, eps=_EPS, **made)
         self.norm_k = operations.RMSNorm(hidden // heads, eps=_EPS, **made)
@@ -110,15 +111,12 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor, pe: Tensor, attend: Attend) -> Tensor:
         shape = (*x.shape[:2], self.heads, -1)
         q, k, v = (layer(x).view(shape) for layer in (self.to_q, self.to_k, self.to_v))
-        held = [(n, *comfy.ops.cast_bias_weight(n, q, offloadable=True)) for n in self._norms]
-        q, k = comfy.quant_ops.ck.rms_rope(q, k, pe, held[0][1], held[1][1], _EPS)
-        for norm, scale, _, stream in held:
+        norms = (self.norm_q, self.norm_k)
+        held: list[Any] = [comfy.ops.cast_bias_weight(n, q, offloadable=True) for n in norms]
+        q, k = comfy.quant_ops.ck.rms_rope(q, k, pe, held[0][0], held[1][0], _EPS)
+        for norm, (scale, _, stream) in zip(norms, held, strict=True):
             comfy.ops.uncast_bias_weight(norm, scale, None, stream)
         return self.to_out[0](attend(q, k, v))
-
-    @property
-    def _norms(self) -> tuple[nn.Module, nn.Module]:
-        return self.norm_q, self.norm_k
 
 
 class BlockLayers(nn.Module):
