@@ -257,7 +257,9 @@ def _apply(
 
 
 def _model_input() -> io.Model.Input:
-    return io.Model.Input("model", tooltip="The diffusion model: Qwen-Image or Z-Image.")
+    return io.Model.Input(
+        "model", tooltip="The diffusion model: Qwen-Image, Qwen-Image-2.1 or Z-Image."
+    )
 
 
 def _lora_input() -> io.Combo.Input:

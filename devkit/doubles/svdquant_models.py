@@ -30,7 +30,7 @@ def sample(model: Any) -> Tensor:
 @lru_cache(maxsize=4)
 def checkpoint(family: str, rank: int = 32) -> Built:
     """A checkpoint of a small model; quantized layers compute in float32."""
-    from ...wrappers.lora.running_model import architecture_of
+    from ...wrappers.lora.model_architecture import architecture_of
 
     with torch.inference_mode():
         stock = _STOCK[family]()

@@ -35,6 +35,12 @@ Z_IMAGE = {
     "pad_tokens_multiple": 32,
     "patch_size": 2,
 }
+QWEN_21 = {
+    "image_model": "qwen_image21",
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "context_in_dim": TEXT,
+}
 KINDS = ("fp32", "bf16", "fp8 cast", "fp8 quantized")
 CPU = torch.device("cpu")
 
@@ -47,20 +53,35 @@ def qwen_image(kind: str = "fp32") -> Any:
     return _patcher(comfy.supported_models.QwenImage, comfy.model_base.QwenImage, QWEN, kind)
 
 
-def z_image(kind: str = "fp32") -> Any:
-    """A `ModelPatcher` over a Z-Image with two layers and one block in each refiner."""
+def z_image(kind: str = "fp32", **config: Any) -> Any:
+    """A `ModelPatcher` over a Z-Image with two layers and one block in each refiner; `config` is
+    what differs from `Z_IMAGE`."""
     import comfy.model_base
     import comfy.supported_models
 
-    return _patcher(comfy.supported_models.ZImage, comfy.model_base.Lumina2, Z_IMAGE, kind)
+    unet = {**Z_IMAGE, **config}
+    return _patcher(comfy.supported_models.ZImage, comfy.model_base.Lumina2, unet, kind)
+
+
+def qwen_image_21(kind: str = "fp32", fused: bool = True, **config: Any) -> Any:
+    """A `ModelPatcher` over the double of Qwen-Image-2.1 with two blocks.
+
+    Args:
+        fused: whether the input of the MLPs is one layer, as ComfyUI repacks it.
+        config: what differs from `QWEN_21`.
+    """
+    from .qwen_image_21.small import Config21, Model21
+
+    return _patcher(Config21, Model21, {**QWEN_21, "fused_mlp": fused, **config}, kind)
 
 
 def sample(model: Any, seed: int = 1, steps: int = 2, **options: Any) -> torch.Tensor:
-    """The latent `[1, 16, 1 or none, 8, 8]` that ComfyUI's KSampler makes of a fixed noise."""
+    """The latent `[1, C, 1 or none, 8, 8]` that ComfyUI's KSampler makes of a fixed noise."""
     import comfy.sample
 
-    three_d = model.model.latent_format.latent_dimensions == 3
-    shape = (1, 16, 1, 8, 8) if three_d else (1, 16, 8, 8)
+    latents = model.model.latent_format
+    frames = (1,) if latents.latent_dimensions == 3 else ()
+    shape = (1, latents.latent_channels, *frames, 8, 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     text = torch.randn(1, 6, TEXT, generator=torch.Generator().manual_seed(seed + 1))
     cond = [[text, {}]]

@@ -251,6 +251,7 @@ FAMILIES = (
 TITLES = {
     "bias": "bias",
     "diff": "diff",
+    "full": "full values",
     "glora": "GLoRA",
     "ia3": "IA3",
     "loha": "LoHa",

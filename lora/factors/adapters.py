@@ -21,7 +21,7 @@ from .delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from .dora import Dora
 from .module_plan import ModulePlan
 from .oft_rotation import InputRotation, Rotation, cayley, cayley_exact, cayley_series, skew
-from .weight_relative import Glora, Relative, Scaling
+from .weight_relative import Glora, Relative, Replacement, Scaling
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 Parts = Mapping[str, Tensor]
@@ -142,6 +142,10 @@ def _diff(plan: ModulePlan, parts: Parts, scale: float) -> Dense:
     return Dense(parts["diff"].reshape(plan.target.shape))
 
 
+def _full(plan: ModulePlan, parts: Parts, scale: float) -> Replacement:
+    return Replacement(parts["weight"].reshape(plan.target.shape))
+
+
 def _glora(plan: ModulePlan, parts: Parts, scale: float) -> Glora:
     inner = LowRank(parts["glora_a2"], parts["glora_a1"], scale)
     outer = LowRank(parts["glora_b2"], parts["glora_b1"], scale)
@@ -207,6 +211,7 @@ _BUILDERS: dict[str, Callable[[ModulePlan, Parts, float], Delta | Relative]] = {
     "loha": _loha,
     "lokr": _lokr,
     "diff": _diff,
+    "full": _full,
     "glora": _glora,
     "ia3": _ia3,
     "peft_ia3": _peft_ia3,

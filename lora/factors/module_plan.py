@@ -28,6 +28,7 @@ from .adapter_families import (
     magnitude_axis,
     require_shape,
 )
+from .full_values import are_changes, by_step
 
 Infos = Mapping[str, TensorInfo]
 _BIAS = frozenset({"diff_b", "up_bias", "down_bias"})
@@ -102,9 +103,10 @@ def plan_file(keys: KeyMap, infos: Infos, config: AdapterConfig = NONE) -> Plans
     """Return the adapters that can be built and the modules that cannot be used."""
     good: list[GroupPlan] = []
     bad: list[tuple[Group | GroupPlan, str]] = []
+    values = are_changes(keys.groups)
     for group in keys.groups:
         try:
-            plans = tuple(_plan_group(group, infos, config))
+            plans = tuple(_plan_group(group, infos, config, values))
             good.append(GroupPlan(group.target, group.stem, tuple(group.keys), plans))
         except Unusable as error:
             bad.append((group, str(error)))
@@ -158,7 +160,10 @@ def covered(target: Target) -> frozenset[tuple[str, str | None]]:
     return frozenset((block.module, block.part) for block in target.blocks)
 
 
-def _plan_group(group: Group, infos: Infos, config: AdapterConfig) -> list[ModulePlan]:
+def _plan_group(
+    group: Group, infos: Infos, config: AdapterConfig, values: bool
+) -> list[ModulePlan]:
+    """The adapters of one group; `values` tells whether full values of the file are changes."""
     _refuse_unexplained(group)
     roles, target = group.roles, group.target
     for role, key in roles.items():
@@ -182,8 +187,11 @@ def _plan_group(group: Group, infos: Infos, config: AdapterConfig) -> list[Modul
         plans.append(_plan_bias(target, group.stem, bias, plans, infos))
         used |= bias.keys()
     left = sorted(roles.keys() - used)
+    if left == ["weight"] and values and not target.linear and not plans:
+        require_shape("weight", infos[roles["weight"]].shape, target.shape)
+        return [ModulePlan(target, group.stem, "full", {"weight": roles["weight"]})]
     if left:
-        raise Unusable(_left_over(left, roles, plans))
+        raise Unusable(by_step(group, infos) or _left_over(left, roles, plans))
     return plans
 
 

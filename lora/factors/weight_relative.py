@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .delta import LowRank
 
@@ -136,3 +137,24 @@ class Glora(Relative):
 
     def rows(self, start: int, stop: int) -> Glora:
         return replace(self, outer=self.outer.rows(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement(Relative):
+    """A value in full: ``W' = value``, of any number of dimensions."""
+
+    value: Tensor
+    strength: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+    def matrix(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        return (self.value.to(weight.device, dtype) - weight.to(dtype)) * self.strength
+
+    def apply(self, x: Tensor, linear: Apply) -> Tensor:
+        return (functional.linear(x, self.value.to(x.dtype)) - linear(x)) * self.strength
+
+    def rows(self, start: int, stop: int) -> Replacement:
+        return replace(self, value=self.value[start:stop])

@@ -49,7 +49,8 @@ def _of_full(shapes: Mapping[str, Shape], expected: Shape) -> Size | None:
     for role in ("diff", "weight", "set_weight"):
         shape = shapes.get(role, ())
         if shape and (role != "weight" or "on_input" not in shapes):
-            out, *rest = shape
+            # Several weights in one tensor, such as one for each step, are as large as each.
+            out, *rest = shape[1:] if len(shape) == 3 and shape[1:] == expected else shape
             return out, prod(rest) if rest else None
     return None
 

@@ -66,13 +66,19 @@ def qwen_image(
     )
 
 
-def _qwen_21_block(b: str, hidden: int, ffn: int, head: int) -> Iterator[Module]:
+_SWIGLU = ("gate_layer", "proj")
+
+
+def _qwen_21_block(b: str, hidden: int, ffn: int, head: int, fused: bool) -> Iterator[Module]:
     for name in ("to_q", "to_k", "to_v", "to_out.0"):
         yield linear(f"{b}.attn.{name}", hidden, hidden, bias=False)
     for name in ("norm_q", "norm_k"):
         yield Module(f"{b}.attn.{name}", "norm", (head,))
-    yield linear(f"{b}.img_mlp.gate_layer", ffn, hidden, bias=False)
-    yield linear(f"{b}.img_mlp.proj", ffn, hidden, bias=False)
+    if fused:
+        yield linear(f"{b}.img_mlp.gate_up", 2 * ffn, hidden, bias=False)
+    else:
+        yield linear(f"{b}.img_mlp.gate_layer", ffn, hidden, bias=False)
+        yield linear(f"{b}.img_mlp.proj", ffn, hidden, bias=False)
     yield linear(f"{b}.img_mlp.out", hidden, ffn, bias=False)
 
 
@@ -84,11 +90,13 @@ def qwen_image_21(
     head: int = 128,
     text: int = 4096,
     latent: int = 64,
+    fused_mlp: bool = False,
 ) -> Architecture:
     """Return Qwen-Image-2.1 with `depth` single-stream blocks; none of its layers has a bias.
 
-    The name ``img_mlp.gate_up`` is ComfyUI's fused SwiGLU input; its rows are **gate_layer, then
-    proj**. ``attn.to_qkv`` has the rows q, k, v.
+    Checkpoints have the input of the SwiGLU either in two layers or, as ComfyUI repacks it
+    (`fused_mlp`), in one: ``img_mlp.gate_up``, whose rows are **gate_layer, then proj**. Files may
+    have either form for both. ``attn.to_qkv`` has the rows q, k, v.
     """
     steps = "time_text_embed.timestep_embedder"
     modules = [
@@ -102,20 +110,25 @@ def qwen_image_21(
         linear("norm_out.linear", hidden, hidden, bias=False),
         linear("proj_out", latent, hidden, bias=False),
     ]
+    parts: dict[str, tuple[RowBlock, ...]] = {}
     fusions: dict[str, tuple[RowBlock, ...]] = {}
     aliases: dict[str, tuple[str, str | None]] = {}
     for i in range(depth):
         b = f"transformer_blocks.{i}"
-        modules.extend(_qwen_21_block(b, hidden, ffn, head))
+        modules.extend(_qwen_21_block(b, hidden, ffn, head, fused_mlp))
         attention = [(f"{b}.attn.{name}", None) for name in ("to_q", "to_k", "to_v")]
         fusions[f"{b}.attn.to_qkv"] = stacked(attention, hidden)
-        swiglu = [(f"{b}.img_mlp.{name}", None) for name in ("gate_layer", "proj")]
-        fusions[f"{b}.img_mlp.gate_up"] = stacked(swiglu, ffn)
+        whole = f"{b}.img_mlp.gate_up"
+        if fused_mlp:
+            parts[whole] = stacked([(whole, name) for name in _SWIGLU], ffn)
+            aliases.update({f"{b}.img_mlp.{name}": (whole, name) for name in _SWIGLU})
+        else:
+            fusions[whole] = stacked([(f"{b}.img_mlp.{name}", None) for name in _SWIGLU], ffn)
         aliases[f"{b}.attn.to_out"] = (f"{b}.attn.to_out.0", None)
     depths = {"transformer_blocks": depth}
     table = by_path(modules)
     return Architecture(
-        "qwen_image_21", "Qwen-Image-2.1", hidden, depths, table, fusions=fusions, aliases=aliases
+        "qwen_image_21", "Qwen-Image-2.1", hidden, depths, table, parts, fusions, aliases
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import Unusable
 from ..factors.delta import Delta, Dense, Hadamard, Kronecker, LowRank
 from ..factors.dora import Dora
-from ..factors.weight_relative import Relative
+from ..factors.weight_relative import Relative, Replacement
 from ..mapping.architecture import Architecture
 from .lower_rank import Limit, distance, norm, shrink
 from .name_styles import StyleNames, names
@@ -161,6 +161,8 @@ def _family(form: Delta | Dora | Relative, called: StyleNames, style: str) -> di
         }
     if isinstance(form, Kronecker):
         return _lokr(form, called)
+    if isinstance(form, Replacement) and form.strength == 1.0:
+        return {called.of("weight"): form.value}
     if isinstance(form, Relative):
         raise Unusable(f"{called.stem}: OFT, GLoRA and IA3 are not written anew; keep the file")
     raise Unusable(f"{called.stem}: a part of a LoKr that has no form of its own; give a rank")

@@ -30,7 +30,26 @@ Z_MODULES = {
 }
 
 
-Z_ROWS = {  # where the split names lie in ComfyUI's fused ones
+QWEN_21_MODULES = {
+    "transformer_blocks.0.attn.to_q": (D, D),
+    "transformer_blocks.1.attn.to_out.0": (D, D),
+    "transformer_blocks.0.img_mlp.gate_layer": (3 * D, D),
+    "transformer_blocks.1.img_mlp.proj": (3 * D, D),
+    "modulation.1": (4 * D, D),
+    "txt_in.in_layer": (D, tiny.TEXT),
+    "proj_out": (64, D),
+}
+
+
+FUSED_ROWS = {  # where split names lie in ComfyUI's fused ones
+    "transformer_blocks.0.img_mlp.gate_layer": (
+        "transformer_blocks.0.img_mlp.gate_up",
+        slice(0, 3 * D),
+    ),
+    "transformer_blocks.1.img_mlp.proj": (
+        "transformer_blocks.1.img_mlp.gate_up",
+        slice(3 * D, 6 * D),
+    ),
     "layers.0.attention.to_k": ("layers.0.attention.qkv", slice(D, 2 * D)),
     "layers.1.attention.to_out.0": ("layers.1.attention.out", slice(None)),
     "noise_refiner.0.attention.to_q": ("noise_refiner.0.attention.qkv", slice(0, D)),
@@ -40,6 +59,7 @@ Z_ROWS = {  # where the split names lie in ComfyUI's fused ones
 
 MAKERS: dict[str, tuple[Callable[[str], Any], dict[str, tuple[int, int]]]] = {
     "qwen_image": (tiny.qwen_image, QWEN_MODULES),
+    "qwen_image_21": (tiny.qwen_image_21, QWEN_21_MODULES),
     "z_image": (tiny.z_image, Z_MODULES),
 }
 
@@ -84,7 +104,7 @@ def reference(
     model = maker(kind)
     for deltas, strength in changes:
         for path, delta in deltas.items():
-            name, rows = Z_ROWS.get(path, (path, slice(None)))
+            name, rows = FUSED_ROWS.get(path, (path, slice(None)))
             module = model.model.diffusion_model.get_submodule(name)
             # With dynamic VRAM the weight is as the file has it, and rounded where it is used.
             dtype = getattr(module, "weight_comfy_model_dtype", None) or module.weight.dtype

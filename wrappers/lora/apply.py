@@ -45,7 +45,7 @@ def apply_loras(
         model: the model, which is not changed.
         loras: file and strength of each.
         mode: `merge` into the weights, or run as a `branch`, which `auto` does too. What is no
-            linear layer (norms, tokens, embeddings) is merged in every mode.
+            linear layer (norms, embeddings) is merged in every mode.
         strict: whether a tensor or module that cannot be applied is an error.
 
     Returns:

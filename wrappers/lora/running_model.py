@@ -12,8 +12,6 @@ from comfy.model_management import get_torch_device
 from ...lora.composer import EXPAND_RANK, Composer
 from ...lora.factors.branch import Branch
 from ...lora.lora_set import LoraSet
-from ...lora.mapping.architecture import Architecture
-from ...lora.mapping.supported_models import qwen_image, standard, z_image
 from ..targets.appended_ranks import AppendedRanks
 from ..targets.known_kinds import kind_of
 from ..targets.nunchaku_offload import is_native, merges_nothing, offload_of
@@ -22,6 +20,7 @@ from ..targets.rank_target import rank_targets
 from ..targets.weight_kind import UnreadableWeightError, WeightKind
 from .compute_place import FACTORS_PLACE, compute_place
 from .factor_store import Stores
+from .model_architecture import architecture_of, known_to_files
 from .way import Need, NotApplied, Way
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "merge", "branch"]
 _ABSENT = NotApplied("not in this model")
-_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms and tokens")
+_NO_PATCHES = NotApplied("Nunchaku's loader takes no changes of norms")
+# Patches of what is no parameter of a module without modules are taken, and never made.
+_TOKEN = NotApplied("a token, which ComfyUI's patches do not reach")
 _ROTATES = NotApplied(
     "OFT rotates the weight, which is exact only on weights that are not quantized"
 )
@@ -86,7 +87,7 @@ class RunningModel:
         """The one object for the model that a patcher and all its clones share.
 
         Raises:
-            ValueError: the model is neither a Qwen-Image nor a Z-Image.
+            ValueError: the model is none that is supported.
         """
         found = RUNNING.get(model.model)
         if found is None:
@@ -114,16 +115,15 @@ class RunningModel:
         known = self.architecture.modules.get(path)
         if known is None:
             return _ABSENT
-        linear = known.kind == "linear"
-        module = None if known.kind == "parameter" else self.module(path)
+        if known.kind == "parameter":
+            return _TOKEN
+        linear, module = known.kind == "linear", self.module(path)
         if linear and self.takes_ranks(path):
             return _ROTATES if need is Need.EXACT_WEIGHT else Way.BRANCH
-        if module is None and known.kind != "parameter":
+        if module is None:
             return _ABSENT
-        if self.merges_nothing and not linear:
-            return _NO_PATCHES
-        if module is None or not linear:
-            return Way.MERGE
+        if not linear:
+            return _NO_PATCHES if self.merges_nothing else Way.MERGE
         return self._of_linear(path, kind_of(module), mode, need)
 
     def _of_linear(self, path: str, kind: WeightKind, mode: Mode, need: Need) -> Way | NotApplied:
@@ -232,72 +232,8 @@ def _needs_weight(path: str, reason: str) -> str:
 RUNNING: weakref.WeakKeyDictionary[torch.nn.Module, RunningModel] = weakref.WeakKeyDictionary()
 
 
-def architecture_of(model: ModelPatcher) -> Architecture:
-    """The architecture of a running model, with its own depth and widths.
-
-    Raises:
-        ValueError: the model is neither a Qwen-Image nor a Z-Image.
-    """
-    network: Any = model.model.diffusion_model
-    if hasattr(network, "transformer_blocks") and hasattr(network, "txt_norm"):
-        first = network.transformer_blocks[0]
-        return _standard_if_same(
-            qwen_image(
-                len(network.transformer_blocks),
-                network.img_in.out_features,
-                first.attn.norm_q.weight.shape[0],
-                network.txt_in.in_features,
-                network.img_in.in_features,
-            )
-        )
-    if hasattr(network, "layers") and hasattr(network, "context_refiner"):
-        first = network.layers[0]
-        return _standard_if_same(
-            z_image(
-                len(network.layers),
-                len(network.noise_refiner),
-                network.x_embedder.out_features,
-                first.feed_forward.w2.in_features,
-                first.attention.q_norm.weight.shape[0],
-                network.cap_embedder[1].in_features,
-                network.x_embedder.in_features,
-            )
-        )
-    raise ValueError(
-        f"This model ({type(model.model).__name__}) is neither a Qwen-Image nor a Z-Image; use"
-        " ComfyUI's own Load LoRA for it."
-    )
-
-
-def known_to_files(model: Architecture) -> tuple[Architecture, ...]:
-    """The architectures that LoRA files are recognised by.
-
-    A file is mapped against the published depth, so that it is read the same whatever model it is
-    put on, and once for all. Only a model of other widths, which has none published, is its own
-    measure.
-    """
-    published = standard()
-    for candidate in published:
-        if candidate.name == model.name and _same_widths(candidate, model):
-            return published
-    return (model,)
-
-
 def compute_dtype(model: ModelPatcher) -> torch.dtype:
     """The dtype that the model's linear layers calculate in."""
     manual = getattr(model.model, "manual_cast_dtype", None)
     dtype = manual or model.model.get_dtype()
     return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
-
-
-def _standard_if_same(model: Architecture) -> Architecture:
-    """The published object itself where nothing differs, so that memos keyed by it are shared."""
-    for candidate in standard():
-        if candidate.name == model.name and candidate.modules == model.modules:
-            return candidate
-    return model
-
-
-def _same_widths(one: Architecture, other: Architecture) -> bool:
-    common = one.modules.keys() & other.modules.keys()
-    return all(one.modules[path] == other.modules[path] for path in common)

@@ -133,7 +133,7 @@ class Changing:
 def lora(folder: Path) -> Changing:
     from vivace.byte_lru import ByteLru
     from vivace.lora.loader import Lora, load_lora
-    from vivace.wrappers.lora.running_model import architecture_of
+    from vivace.wrappers.lora.model_architecture import architecture_of
 
     path, _ = lora_file(folder / "a.safetensors", QWEN_MODULES)
     other, _ = lora_file(folder / "b.safetensors", QWEN_MODULES, seed=9)

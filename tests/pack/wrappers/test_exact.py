@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from support.applying import (
+    FUSED_ROWS,
     MAKERS,
     QWEN_MODULES,
-    Z_ROWS,
     apply,
     lora_file,
     random,
@@ -48,7 +48,7 @@ def assert_layers_exact(patched: Any, deltas: dict[str, torch.Tensor]) -> None:
 
     network = patched.model.diffusion_model
     for path, delta in deltas.items():
-        name, rows = Z_ROWS.get(path, (path, slice(None)))
+        name, rows = FUSED_ROWS.get(path, (path, slice(None)))
         layer = network.get_submodule(name)
         x = random(1, 5, delta.shape[1], seed=6)
         wanted = layer(x).double()

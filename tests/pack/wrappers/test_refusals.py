@@ -59,7 +59,7 @@ def test_a_model_of_another_kind_is_refused() -> None:
     class Other:
         model = type("SDXL", (), {"diffusion_model": torch.nn.Linear(1, 1)})()
 
-    with pytest.raises(ValueError, match=r"SDXL.*neither a Qwen-Image nor a Z-Image"):
+    with pytest.raises(ValueError, match=r"SDXL.*is no Qwen-Image, Qwen-Image-2.1 or Z-Image"):
         apply(Other(), (Path("any.safetensors"), 1.0))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.applying import QWEN_MODULES, Z_MODULES, Z_ROWS, D, apply, lora_file, random
+from support.applying import FUSED_ROWS, QWEN_MODULES, Z_MODULES, D, apply, lora_file, random
 from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = [pytest.mark.usefixtures("comfyui"), pytest.mark.own_loading]
@@ -77,7 +77,7 @@ def whole(deltas: Deltas, strength: float, base: Deltas) -> Deltas:
     """Changes as whole matrices, by module of the model."""
     found: Deltas = {}
     for path, delta in deltas.items():
-        name, rows = Z_ROWS.get(path, (path, slice(None)))
+        name, rows = FUSED_ROWS.get(path, (path, slice(None)))
         change = found.setdefault(name, torch.zeros_like(base[name]))
         change[rows] += strength * delta
     return found

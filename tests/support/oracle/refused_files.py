@@ -152,6 +152,9 @@ FILES: dict[str, Callable[[Path], Files]] = {
     "a full weight, of a checkpoint or of peft's `modules_to_save`": _one(
         beside(weight=torch.randn(32, 32))
     ),
+    "an output layer for each step (PDD bundles)": _one(
+        {"transformer.proj_out.weight": torch.randn(4, 16, 32)}
+    ),
     "a full bias": _one(pair() | beside(base_layer__bias=torch.randn(32))),
     "a replaced weight": _one(beside(set_weight=torch.randn(32, 32))),
     "a weight of another shape": _one(pair() | beside(reshape_weight=torch.tensor([32, 40]))),

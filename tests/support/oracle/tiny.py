@@ -22,6 +22,7 @@ from vivace.lora.mapping.supported_models import qwen_image, qwen_image_21, z_im
 
 QWEN = qwen_image(depth=2, hidden=32, head=8, text=24, latent=16)
 QWEN_21 = qwen_image_21(depth=2, hidden=48, ffn=144, head=16, text=20, latent=12)
+QWEN_21_FUSED = qwen_image_21(2, 48, 144, 16, 20, 12, fused_mlp=True)
 Z_IMAGE = z_image(depth=2, refiners=1, hidden=24, ffn=64, head=8, text=20, latent=16, siglip=12)
 ARCHITECTURES = (QWEN, QWEN_21, Z_IMAGE)
 NAMES = tuple(architecture.name for architecture in ARCHITECTURES)
@@ -83,6 +84,31 @@ _RENAMED = (
 def is_fused(path: str) -> bool:
     """Whether a path is that of a fused projection."""
     return path.endswith(_FUSED)
+
+
+def with_one_layer(known: Tiny) -> Tiny:
+    """Return Qwen-Image-2.1 as ComfyUI repacks it: the input of each MLP is one layer."""
+    height = known.architecture.fusions["transformer_blocks.0.img_mlp.gate_up"][0].stop
+    starts = {"img_mlp.gate_layer": 0, "img_mlp.proj": height}
+
+    def moved(place: Place) -> Place:
+        head, _, name = place.module.rpartition(".img_mlp.")
+        start = starts.get(f"img_mlp.{name}")
+        if start is None:
+            return place
+        return Place(f"{head}.img_mlp.gate_up", start + place.start, start + place.stop)
+
+    places = {path: tuple(map(moved, found)) for path, found in known.places.items()}
+    weights = {
+        name: value
+        for name, value in known.weights.items()
+        if not name.endswith((".gate_layer.weight", ".img_mlp.proj.weight"))
+    }
+    for block in range(known.architecture.depths["transformer_blocks"]):
+        mlp = f"transformer_blocks.{block}.img_mlp"
+        parts = [known.weights[f"{mlp}.{part}.weight"] for part in ("gate_layer", "proj")]
+        weights[f"{mlp}.gate_up.weight"] = torch.cat(parts)
+    return Tiny(QWEN_21_FUSED, known.module, places, weights)
 
 
 @lru_cache(maxsize=3)
