@@ -76,7 +76,14 @@ def reference(
     changes: list[tuple[dict[str, torch.Tensor], float]],
     steps: int = 2,
 ) -> torch.Tensor:
-    """The latent of a fresh model with the changes made by other means.
+    """The latent of a fresh model with the changes made by other means: see `changed_by_hand`."""
+    return tiny.sample(changed_by_hand(maker, kind, changes), steps=steps)
+
+
+def changed_by_hand(
+    maker: Callable[[str], Any], kind: str, changes: list[tuple[dict[str, torch.Tensor], float]]
+) -> Any:
+    """A fresh model with the changes made by other means.
 
     Dense weights are changed by hand, in float64. Quantized layers keep what they do, which may
     include rounding their input, and a hook adds the input times the change.
@@ -91,7 +98,7 @@ def reference(
                 weight[rows] = (weight[rows].double() + strength * delta).float()
             else:
                 module.register_forward_hook(adding(strength * delta, rows))
-    return tiny.sample(model, steps=steps)
+    return model
 
 
 def adding(change: torch.Tensor, rows: slice) -> Callable[..., torch.Tensor]:
