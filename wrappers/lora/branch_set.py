@@ -117,6 +117,14 @@ class BranchSet:
             model.remove_callbacks_with_key(event, KEY)
             model.add_callback_with_key(event, KEY, action)
 
+    def detach(self, model: ModelPatcher) -> None:
+        """Undo `attach`."""
+        model.remove_attachments(KEY)
+        model.model_options.get("transformer_options", {}).pop(OPTION, None)
+        model.remove_additional_models(KEY)
+        for event in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+            model.remove_callbacks_with_key(event, KEY)
+
     def layers(self, model: ModelPatcher, running: RunningModel) -> Mapping[str, BranchLayer]:
         """The layers beside the modules of `model`, by path.
 
