@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from vivace.devkit.doubles import svdquant_models
 from vivace.devkit.doubles import tiny_models as tiny
 
 from .applying import (
@@ -22,6 +23,7 @@ from .applying import (
     relative_error,
     untouched,
 )
+from .layout_models import LAYOUTS, model_of
 
 Patch = Callable[[Any], Any]  # a `ModelPatcher` to another
 Run = Callable[[Any], torch.Tensor]  # a `ModelPatcher` to a latent
@@ -56,6 +58,10 @@ def sample(
     )  # fmt: skip
 
 
+SVDQUANT = "svdquant"
+"""4-bit weights of comfy-kitchen, whose own low-rank branch gets the stack."""
+
+
 class Compared:
     """What a comparison found, for tests that look closer.
 
@@ -67,6 +73,10 @@ class Compared:
 
     def __init__(self, folder: Path, family: str, kind: str, modules: dict[str, Any]) -> None:
         self.maker, known = MAKERS[family]
+        if kind in LAYOUTS:
+            self.maker = model_of
+        elif kind == SVDQUANT:
+            self.maker = lambda _: svdquant_models.kitchen(family)
         self.kind = kind
         self.path, self.deltas = lora_file(folder / "stack.safetensors", modules or known)
         self.model = self.maker(kind)
@@ -85,7 +95,8 @@ class Compared:
         effect = relative_error(self.base, self.wanted)
         assert effect > 1e-3, "the stack must matter"
         # Layers that round their input make more of the last bit of a sum than it is.
-        limit = effect / 5 if self.kind == "fp8 quantized" else tolerance
+        rounds = self.kind in ("fp8 quantized", SVDQUANT, *LAYOUTS)
+        limit = effect / 5 if rounds else tolerance
         assert relative_error(self.got, self.wanted) < limit
         assert torch.equal(run(self.model), self.base)
         assert untouched(self.model)
@@ -105,7 +116,7 @@ def same_as_plain(
     Args:
         folder: where the LoRA file is written.
         run: the partner's node and the sampler.
-        family, kind: as in `MAKERS` and `tiny_models.KINDS`.
+        family, kind: as in `MAKERS`; and in `tiny_models.KINDS`, in `LAYOUTS`, or `SVDQUANT`.
         modules: what the LoRA changes; None for those of the family.
     """
     compared = Compared(folder, family, kind, modules or {})
