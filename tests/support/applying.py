@@ -117,13 +117,13 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def untouched(model: Any) -> bool:
     """Whether nothing of ours is left on the shared modules."""
-    from vivace.wrappers.lora.branch_set import CHANGED
+    from vivace.wrappers.lora.branch_set import CHANGED, RUN
     from vivace.wrappers.targets.layered_class import CALL, MARK
 
     network = model.model.diffusion_model
     manager = getattr(network, "offload_manager", None)
     copies = torch.nn.ModuleList(manager.buffer_blocks if manager else ())
-    return CHANGED not in network.__dict__ and not any(
+    return network.__dict__.keys().isdisjoint((CHANGED, RUN)) and not any(
         not module.__dict__.keys().isdisjoint((CALL, MARK)) or "__call__" in type(module).__dict__
         for module in (*network.modules(), *copies.modules())
         if isinstance(module, torch.nn.Module) and type(module).__module__.startswith("comfy")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from comfy.model_management import load_models_gpu
 
-from .branch_set import CHANGED, KEY, BranchSet
+from .branch_set import KEY, RUN, BranchSet
 from .merge import add_merged, adds_a_bias
 from .node_text import show_at_node
 from .running_model import RunningModel
@@ -47,7 +47,7 @@ class _Giving:
 
     def get_key_patches(self, *args: Any, **kwargs: Any) -> Any:
         model = cast("ModelPatcher", self)
-        if KEY not in model.attachments or CHANGED in model.model.diffusion_model.__dict__:
+        if KEY not in model.attachments or RUN in model.model.diffusion_model.__dict__:
             return super().get_key_patches(*args, **kwargs)  # pyright: ignore
         return _settled(model).get_key_patches(*args, **kwargs)
 

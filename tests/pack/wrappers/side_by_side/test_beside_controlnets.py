@@ -40,8 +40,7 @@ def test_a_controlnet_for_some_of_the_steps(tmp_path: Path) -> None:
     assert relative_error(sample(found.model, steps=4), found.base) > 1e-3
 
 
-@pytest.mark.parametrize("extra", [0, 4])
-@pytest.mark.parametrize("kind", ["fp32", "fp8 quantized"])
+@pytest.mark.parametrize(("kind", "extra"), [("fp32", 4), ("fp8 quantized", 0)])
 def test_a_model_patch_for_qwen_image(kind: str, extra: int, tmp_path: Path) -> None:
     from comfy_extras.nodes_model_patch import QwenImageDiffsynthControlnet
 

@@ -114,6 +114,7 @@ def not_dynamic() -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("dynamic_card", ["a third of it"], indirect=True)
 def test_a_hook_under_dynamic_vram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamic_card: DynamicVram
 ) -> None:
