@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -31,6 +32,15 @@ class Encoder:
 def picture(seed: int = 41) -> torch.Tensor:
     """An IMAGE as large as the latents that the tests sample."""
     return random(1, 64, 64, 3, seed=seed).sigmoid()
+
+
+def controlled(
+    positive: list[Any], negative: list[Any], control: Any, end: float = 1.0
+) -> tuple[list[Any], list[Any]]:
+    """Both conditions with a ControlNet until a part of the run, as *Apply ControlNet* makes it."""
+    node = import_module("nodes").ControlNetApplyAdvanced()
+    encoder = Encoder(three_d=True)
+    return node.apply_controlnet(positive, negative, control, picture(), 0.8, 0.0, end, vae=encoder)
 
 
 def filled(module: torch.nn.Module, seed: int = 42) -> torch.nn.Module:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.applying import MAKERS, apply, changed_by_hand, lora_file, relative_error, untouched
 from support.side_by_side import CLOSE, sample
+from vivace.devkit.doubles import tiny_models as tiny
 
 pytestmark = pytest.mark.usefixtures("comfyui")
 
@@ -46,30 +47,32 @@ def breaks() -> set[str]:
     return found
 
 
-def test_the_node_behind_our_stack(tmp_path: Path) -> None:
+def test_the_node_behind_our_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No graph breaks that the model has not without a stack, and none for another strength."""
+    monkeypatch.setitem(tiny.QWEN, "num_layers", 1)  # compiling is slow
     from comfy_extras.nodes_torch_compile import TorchCompileModel
 
     def compiled(model: Any) -> Any:
         return TorchCompileModel.execute(model, BACKEND)[0]  # pyright: ignore
 
-    maker, modules = MAKERS["z_image"]
+    maker, known = MAKERS["qwen_image"]
+    modules = {path: shape for path, shape in known.items() if ".1." not in path}
     path, deltas = lora_file(tmp_path / "a.safetensors", modules)
     model = maker("fp32")
-    base = sample(model, cfg=1.0, steps=2)
+    base = sample(model, cfg=1.0, steps=1)
     breaks()
-    assert relative_error(sample(compiled(model), cfg=1.0, steps=2), base) < CLOSE
+    assert relative_error(sample(compiled(model), cfg=1.0, steps=1), base) < CLOSE
     without = breaks()
     made = len(GRAPHS)
     assert made > 0
     for strength in (1.0, 0.4):
         patched = compiled(apply(model, (path, strength)))
         changed = changed_by_hand(maker, "fp32", [(deltas, strength)])
-        wanted = sample(changed, cfg=1.0, steps=2)
-        assert relative_error(sample(patched, cfg=1.0, steps=2), wanted) < CLOSE
+        wanted = sample(changed, cfg=1.0, steps=1)
+        assert relative_error(sample(patched, cfg=1.0, steps=1), wanted) < CLOSE
         assert breaks() <= without
         if strength == 1.0:
             made = len(GRAPHS)
         assert len(GRAPHS) == made, "a changed strength must not compile again"
-    assert torch.equal(sample(model, cfg=1.0, steps=2), base)
+    assert torch.equal(sample(model, cfg=1.0, steps=1), base)
     assert untouched(model)

@@ -10,32 +10,22 @@ import torch
 from support import small_controls
 from support.applying import relative_error
 from support.side_by_side import conditions, same_as_plain, same_in_both_orders, sample
+from support.small_controls import controlled
 
 pytestmark = pytest.mark.usefixtures("comfyui")
-
-
-def controlled(control: Any, start: float = 0.0, end: float = 1.0) -> tuple[list[Any], list[Any]]:
-    """Both conditions with a ControlNet, as *Apply ControlNet* makes them."""
-    import nodes
-
-    encoder = small_controls.Encoder(three_d=True)
-    return nodes.ControlNetApplyAdvanced().apply_controlnet(
-        conditions(), conditions(3, tokens=5), control, small_controls.picture(), 0.8, start, end,
-        vae=encoder,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["fp32", "fp8 quantized"])
 @pytest.mark.parametrize("name", ["instantx", "fun"])
 def test_a_controlnet_of_conditions(name: str, kind: str, tmp_path: Path) -> None:
     """That of InstantX has a network of its own; that of Fun calls layers of the model, too."""
-    both = controlled(getattr(small_controls, name)())
+    both = controlled(conditions(), conditions(3), getattr(small_controls, name)())
     found = same_as_plain(tmp_path, lambda model: sample(model, *both), kind=kind)
     assert relative_error(sample(found.model), found.base) > 1e-3, "the ControlNet must matter"
 
 
 def test_a_controlnet_for_some_of_the_steps(tmp_path: Path) -> None:
-    both = controlled(small_controls.instantx(), 0.0, 0.4)
+    both = controlled(conditions(), conditions(3), small_controls.instantx(), end=0.4)
     found = same_as_plain(tmp_path, lambda model: sample(model, *both, steps=4))
     assert relative_error(sample(found.model, steps=4), found.base) > 1e-3
 

@@ -101,6 +101,23 @@ def test_a_run_with_a_hook_that_is_interrupted(
     assert torch.equal(sample(patched, positive), found.got)
 
 
+def test_hooks_on_scaled_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comfyui: ModuleType
+) -> None:
+    """ComfyUI 0.30 cannot do that; with a stack the same error ends the run, and nothing stays."""
+    positive = hooked(hooks_of(tmp_path, "qwen_image", monkeypatch))
+    path, _ = lora_file(tmp_path / "stack.safetensors", QWEN_MODULES)
+    model = tiny.qwen_image("fp8 quantized")
+    stacked = apply(model, (path, 1.0))
+    wanted = sample(model), sample(stacked)
+    for patched in (model, stacked):
+        with pytest.raises(AttributeError, match="weight_scale"):
+            sample(patched, positive)
+    assert torch.equal(sample(model), wanted[0])
+    assert torch.equal(sample(stacked), wanted[1])
+    assert untouched(model)
+
+
 @contextmanager
 def not_dynamic() -> Iterator[None]:
     """Models that are loaded so are as those that ComfyUI's loaders make on request."""

@@ -26,12 +26,7 @@ def with_pictures(model: Any) -> torch.Tensor:
 
 
 def with_controlnet(model: Any) -> torch.Tensor:
-    import nodes
-
-    both = nodes.ControlNetApplyAdvanced().apply_controlnet(
-        conditions(), conditions(3), small_controls.fun(), small_controls.picture(), 0.8, 0.0, 1.0,
-        vae=small_controls.Encoder(three_d=True),
-    )  # fmt: skip
+    both = small_controls.controlled(conditions(), conditions(3), small_controls.fun())
     return sample(model, *both, steps=1)
 
 
