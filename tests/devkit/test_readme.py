@@ -19,7 +19,7 @@ HERE = "https://github.com/vivace-nodes/ComfyUI-Vivace"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CHANGELOG.md", "SECURITY.md", "docs/cli.md", "docs/compatibility.md")
 PAGES += ("docs/http-api.md", "docs/lora-files.md", "docs/lora-nodes.md", "docs/other-packs.md")
-PAGES += ("docs/qwenvl.md",)
+PAGES += ("docs/qwenvl.md", "docs/side-by-side.md")
 MEASURED = {  # rows of BENCHMARKS.md, and what the README makes of their medians
     "| Vivace | milliseconds, import |": "{:.1f} ms for this pack",
     "| Vivace | modules of other packages |": "{:.0f} modules of other packages",

@@ -96,7 +96,14 @@ def reference(
     changes: list[tuple[dict[str, torch.Tensor], float]],
     steps: int = 2,
 ) -> torch.Tensor:
-    """The latent of a fresh model with the changes made by other means.
+    """The latent of a fresh model with the changes made by other means: see `changed_by_hand`."""
+    return tiny.sample(changed_by_hand(maker, kind, changes), steps=steps)
+
+
+def changed_by_hand(
+    maker: Callable[[str], Any], kind: str, changes: list[tuple[dict[str, torch.Tensor], float]]
+) -> Any:
+    """A fresh model with the changes made by other means.
 
     Dense weights are changed by hand, in float64. Quantized layers keep what they do, which may
     include rounding their input, and a hook adds the input times the change.
@@ -113,7 +120,7 @@ def reference(
                 weight[rows] = (weight[rows].double() + strength * delta).float()
             else:
                 module.register_forward_hook(adding(strength * delta, rows))
-    return tiny.sample(model, steps=steps)
+    return model
 
 
 def adding(change: torch.Tensor, rows: slice) -> Callable[..., torch.Tensor]:
@@ -132,13 +139,13 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def untouched(model: Any) -> bool:
     """Whether nothing of ours is left on the shared modules."""
-    from vivace.wrappers.lora.branch_set import CHANGED
+    from vivace.wrappers.lora.branch_set import CHANGED, RUN
     from vivace.wrappers.targets.layered_class import CALL, MARK
 
     network = model.model.diffusion_model
     manager = getattr(network, "offload_manager", None)
     copies = torch.nn.ModuleList(manager.buffer_blocks if manager else ())
-    return CHANGED not in network.__dict__ and not any(
+    return network.__dict__.keys().isdisjoint((CHANGED, RUN)) and not any(
         not module.__dict__.keys().isdisjoint((CALL, MARK)) or "__call__" in type(module).__dict__
         for module in (*network.modules(), *copies.modules())
         if isinstance(module, torch.nn.Module) and type(module).__module__.startswith("comfy")

@@ -13,17 +13,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ...lora.loader import Entry, Lora, load_lora
+from ...lora.loader import Lora, load_lora
 from ...lora.lora_set import LoraSet
 from ...lora.mapping.architecture import Architecture
 from .applied_loras import AppliedLora, record_loras
 from .branch_set import KEY, BranchSet
 from .compute_place import FACTORS_PLACE
-from .merge import add_merged
+from .merge import add_merged, adds_a_bias
 from .placement import SHOWN, Placed, Placement
 from .rounding import NotMeasured, Rounding, measure
 from .running_model import Mode, RunningModel
 from .stack_report import report
+from .taken_weights import give_weights
 from .uncalled import warning
 from .way import NotApplied, Way, need_of
 
@@ -93,6 +94,7 @@ def place_loras(
             placement.skipped[module] = "the model has no such parameter"
     if branches is not None:
         branches.attach(patched)
+        give_weights(patched)
     rounding = _rounding(model, running, placements) if mode == "merge" else None
     record_loras(patched, [AppliedLora(p.lora.path.name, p.strength, p.count) for p in placements])
     for p in placements:
@@ -142,22 +144,11 @@ def _place(running: RunningModel, placement: Placement, mode: Mode) -> None:
         way = running.way(path, mode, need_of(entries))
         if isinstance(way, NotApplied):
             placement.skipped[path] = way.reason
-        elif way is Way.MERGE and not _adds_a_bias(running, entries):
+        elif way is Way.MERGE and not adds_a_bias(running.module(path), entries):
             placement.merged += entries
         else:
             placement.branched[path] = entries
             placement.ranks += running.takes_ranks(path)
-
-
-def _adds_a_bias(running: RunningModel, entries: Sequence[Entry]) -> bool:
-    """Whether a layer without a bias gets one, which no merged weight can hold.
-
-    The layer itself is asked: models of one architecture may differ in that.
-    """
-    return any(
-        e.parameter == "bias" and getattr(running.module(e.module), "bias", None) is None
-        for e in entries
-    )
 
 
 def _refuse(placement: Placement, strict: bool) -> None:

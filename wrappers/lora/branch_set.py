@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "vivace_lora"
 CHANGED = "_vivace_changed"  # on the network: modules that have a layer now
+RUN = "_vivace_run"  # on the network: whose run this is, and the hook in front of its forwards
 _COMPILED = "torch.compile"  # the key of ComfyUI's own wrapper that compiles the network
 
 
@@ -117,6 +118,14 @@ class BranchSet:
             model.remove_callbacks_with_key(event, KEY)
             model.add_callback_with_key(event, KEY, action)
 
+    def detach(self, model: ModelPatcher) -> None:
+        """Undo `attach`."""
+        model.remove_attachments(KEY)
+        model.model_options.get("transformer_options", {}).pop(OPTION, None)
+        model.remove_additional_models(KEY)
+        for event in (CallbacksMP.ON_PRE_RUN, CallbacksMP.ON_CLEANUP):
+            model.remove_callbacks_with_key(event, KEY)
+
     def layers(self, model: ModelPatcher, running: RunningModel) -> Mapping[str, BranchLayer]:
         """The layers beside the modules of `model`, by path.
 
@@ -141,9 +150,36 @@ def install(model: ModelPatcher) -> None:
     _remove_layers(model)
     branches: BranchSet = model.attachments[KEY]
     running = RunningModel.of(model)
-    layers = branches.layers(model, running)
     _take_room(branches, model, running)
     running.ranks.reconcile(branches.ranks)
+    _put_layers(model)
+    network: Any = model.model.diffusion_model
+    _forget_run(network)
+    hook = network.register_forward_pre_hook(_before_forward)
+    network.__dict__[RUN] = weakref.ref(model), hook
+
+
+def _before_forward(network: Any, *_: Any) -> None:
+    """Take the layers off for a run of another patcher that began within this one."""
+    if torch.compiler.is_compiling():
+        return
+    model = network.__dict__[RUN][0]()
+    if model is None or getattr(model.model, "current_patcher", None) not in (None, model):
+        _take_layers_off(network)
+    elif CHANGED not in network.__dict__:
+        _put_layers(model)
+
+
+def _forget_run(network: Any) -> None:
+    _, hook = network.__dict__.pop(RUN, (None, None))
+    if hook is not None:
+        hook.remove()
+
+
+def _put_layers(model: ModelPatcher) -> None:
+    branches: BranchSet = model.attachments[KEY]
+    running = RunningModel.of(model)
+    layers = branches.layers(model, running)
     changed = model.model.diffusion_model.__dict__.setdefault(CHANGED, [])
     for module, layer in _places({**branches.companions, **layers}, running):
         changed.append(module)
@@ -211,6 +247,7 @@ def remove(model: ModelPatcher) -> None:
     """
     branches: BranchSet = model.attachments[KEY]
     tell(branches.beside.keys(), RunningModel.of(model))
+    _forget_run(model.model.diffusion_model)
     _remove_layers(model)
     if is_native(model) or _COMPILED in model.wrappers.get(WrappersMP.APPLY_MODEL, {}):
         RunningModel.of(model).ranks.reconcile(NOTHING)
@@ -218,8 +255,12 @@ def remove(model: ModelPatcher) -> None:
 
 def _remove_layers(model: ModelPatcher) -> None:
     # It does not matter whose they are: nothing may be left for the next patcher of the model.
-    for module in model.model.diffusion_model.__dict__.pop(CHANGED, ()):
-        take_off(module)
+    _take_layers_off(model.model.diffusion_model)
     offload = RunningModel.of(model).offload
     for module in offload.copies() if offload else ():  # made anew while layers were on block 0
+        take_off(module)
+
+
+def _take_layers_off(network: torch.nn.Module) -> None:
+    for module in network.__dict__.pop(CHANGED, ()):
         take_off(module)

@@ -119,6 +119,14 @@ def add_merged(
     return missing
 
 
+def adds_a_bias(module: object, entries: Iterable[Entry]) -> bool:
+    """Whether a layer without a bias gets one from these changes, which no merged weight can hold.
+
+    The layer itself is asked: models of one architecture may differ in that.
+    """
+    return getattr(module, "bias", None) is None and any(e.parameter == "bias" for e in entries)
+
+
 def _base_rows(
     base: Callable[[str, str], torch.Tensor | None], entry: Entry
 ) -> Callable[[], torch.Tensor | None]:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..targets.layered_class import MARK, was_called, watch
+from .node_text import show_at_node
 from .placement import SHOWN
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def tell(paths: Collection[str], running: RunningModel) -> None:
     if lost:
         text = warning(lost)
         log.warning("%s", text)
-        _show(text)
+        show_at_node(text)
 
 
 def warning(lost: Collection[str]) -> str:
@@ -89,12 +90,3 @@ def _called(path: str, running: RunningModel) -> bool | None:
     block, copy = place
     layer = copy.__dict__.get(MARK)
     return None if layer is None else block in layer.seen
-
-
-def _show(text: str) -> None:
-    """Show a text at the node that runs now, which is the one that sampled."""
-    module = sys.modules.get("server")  # none where the pack is used without a server
-    server: Any = getattr(getattr(module, "PromptServer", None), "instance", None)
-    node = getattr(server, "last_node_id", None)
-    if node is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(text, node, server.client_id)
