@@ -27,12 +27,7 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
     patched, _ = apply_loras(model, [(path, 0.5) for path in paths], "branch")
     patched.attachments[KEY].store.to(device)
     network: Any = model.model.diffusion_model
-    side, text = LATENT[device], TEXT_TOKENS[device]
-    inputs = (
-        torch.randn(1, 16, 1, side, side, device=device, dtype=dtype),
-        torch.full((1,), 0.5, device=device, dtype=dtype),
-        torch.randn(1, text, 3584, device=device, dtype=dtype),
-    )
+    inputs = step_inputs(device, dtype)
     timings = Timings(device)
     with torch.inference_mode():
         network(*inputs)
@@ -43,7 +38,7 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
                 timings.time("branch", lambda: network(*inputs), fresh=False)
             finally:
                 remove(patched)
-    tokens = side * side // 4 + text
+    tokens = LATENT[device] ** 2 // 4 + TEXT_TOKENS[device]
     percent = [100 * (ratio - 1) for ratio in timings.ratios("branch", "base")]
     arithmetic = 100 * arithmetic_share(tokens)
     result = Result(
@@ -62,13 +57,25 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
     }
 
 
-def arithmetic_share(tokens: int) -> float:
-    """Multiplications of the branches as a share of those of the block.
+def step_inputs(
+    device: str, dtype: torch.dtype, text_width: int = 3584
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latent ``[1, 16, 1, side, side]``, time ``[1]`` and text ``[1, tokens, text_width]``."""
+    side, text = LATENT[device], TEXT_TOKENS[device]
+    return (
+        torch.randn(1, 16, 1, side, side, device=device, dtype=dtype),
+        torch.full((1,), 0.5, device=device, dtype=dtype),
+        torch.randn(1, text, text_width, device=device, dtype=dtype),
+    )
+
+
+def arithmetic_share(tokens: int, rank: int = TOTAL_RANK) -> float:
+    """Multiplications of branches of a total rank as a share of those of the block.
 
     The block has, per token, its linear layers and the attention over all tokens; its modulation
     is computed once for all tokens and does not count.
     """
     shapes = list(KINDS[0].shapes(blocks=1).values())
     linear = sum(out * inp for out, inp in shapes) / 2  # half of the layers see a token
-    branch = sum(TOTAL_RANK * (out + inp) for out, inp in shapes) / 2
+    branch = sum(rank * (out + inp) for out, inp in shapes) / 2
     return branch / (linear + 2 * tokens * 3072)
