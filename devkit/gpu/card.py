@@ -99,8 +99,8 @@ def _bytes_of(event: Any) -> int:
 def _bytes_in_host_memory() -> int:
     storages: dict[int, int] = {}
     for each in gc.get_objects():
-        if type(each) in (Tensor, torch.nn.Parameter) and type(each.data) is Tensor:
-            if each.device.type == "cpu":
-                storage = each.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
+        plain = type(each) in (Tensor, torch.nn.Parameter) and type(each.data) is Tensor
+        if plain and each.device.type == "cpu":
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

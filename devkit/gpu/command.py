@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py gpu", description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="its folder")
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--output", type=Path, help="folder of the table (default: docs, on a card)")
+    parser.add_argument("--output", type=Path, help="folder (default: docs, on a card)")
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="of the claims")
     parser.add_argument("--seconds", type=float, default=LIMIT, help="for all claims")
     return parser.parse_args()

@@ -64,7 +64,9 @@ def branch_in_bf16(card: Card) -> Measured:
     layers = {name: network.get_submodule(name) for name in models.LINEARS}
     generator = torch.Generator(card.device).manual_seed(4)
     inputs = {
-        name: torch.randn(256, layer.in_features, device=card.device, generator=generator).bfloat16()
+        name: torch.randn(
+            256, layer.in_features, device=card.device, generator=generator
+        ).bfloat16()
         for name, layer in layers.items()
     }
     plain = {name: layer(inputs[name]) for name, layer in layers.items()}

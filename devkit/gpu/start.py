@@ -24,6 +24,8 @@ def start(comfyui: Path, device: str) -> bool:
 
     args.cpu = device == "cpu"
     if args.cpu:
+        # As on a card: what ComfyUI computes attention with on the CPU breaks compiled graphs.
+        args.use_pytorch_cross_attention = True
         return False
     if "torch" in sys.modules:
         raise RuntimeError("torch was imported before its allocator was chosen")
