@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..rig.layout import ROOT
+from ..rig.layout import ROOT, DevError
 from . import table
 from .claims import Claim, Outcome, Row
 from .session import LIMIT, GpuSession
@@ -32,7 +32,10 @@ def main() -> int:
     """Measure; exit status 1 if a claim fails, 3 if the last one had to be broken off."""
     options = _options()
     logging.disable(logging.INFO)
-    dynamic = start(options.comfyui, options.device)
+    try:
+        dynamic = start(options.comfyui, options.device)
+    except DevError as error:
+        sys.exit(f"dev.py gpu: {error}.")
     machine = _machine(options.device, options.comfyui, dynamic)
     folder = options.output or (None if options.device == "cpu" else ROOT / "docs")
     if options.device == "cpu":

@@ -49,17 +49,17 @@ def dora_on_the_device(card: Card) -> Measured:
 
 
 class _FirstApply:
-    """A stack of one file of real size on a model of whole depth; short in a dry run."""
+    """A stack of one file of real size on a model of whole depth; both small in a dry run."""
 
     def __init__(self, card: Card) -> None:
         self._card = card
-        blocks = 1 if card.dry else None
         with models.without_dynamic_vram():
-            self._model = whole("qwen_image", blocks)
-        rank = 1 if card.dry else _RANK
-        self.files: list[tuple[Path, float]] = [
-            (path, 0.8) for path in write_stack(card.folder, KINDS[0], rank, 1, blocks)
-        ]
+            self._model = tiny.qwen_image() if card.dry else whole("qwen_image")
+        if card.dry:
+            paths = [models.lora_file(card, self._model, "first")[0]]
+        else:
+            paths = write_stack(card.folder, KINDS[0], _RANK, 1)
+        self.files: list[tuple[Path, float]] = [(path, 0.8) for path in paths]
 
     def apply(self) -> Any:
         """The stack from its file to the device, as if it were the first in this process."""
@@ -86,7 +86,7 @@ def first_apply(card: Card) -> Measured:
     size = sum(path.stat().st_size for path, _ in stack.files) / 2**20
     return Measured(
         f"{ratio['median']:.3g} ({ratio['min']:.3g} .. {ratio['max']:.3g}) times reading"
-        f" {size:.0f} MiB with safetensors",
+        f" {size:.4g} MiB with safetensors",
         ratio["median"] <= _FIRST_TARGET,
         {"ratio": ratio, "milliseconds": timings.summary()},
     )
@@ -100,7 +100,7 @@ def peak_while_composing(card: Card) -> Measured:
     RUNNING.clear()
     peak, stays = card.peak_above(stack.again)
     return Measured(
-        f"{peak / 2**20:.0f} MiB at most, {stays / 2**20:.0f} MiB stay: {peak / stays:.3g}",
+        f"{peak / 2**20:.4g} MiB at most, {stays / 2**20:.4g} MiB stay: {peak / stays:.3g}",
         peak <= _PEAK_TARGET * stays,
         {"peak": peak, "stays": stays},
     )

@@ -32,7 +32,8 @@ def svdquant(card: Card) -> Any:
     """A small Qwen-Image with 4-bit weights, which ComfyUI loads to the device."""
     from ...wrappers.svdquant.svdquant_model import SvdquantPatcher
 
-    made = svdquant_models.kitchen("qwen_image", torch.bfloat16)
+    with without_dynamic_vram():  # which such models never have
+        made = svdquant_models.kitchen("qwen_image", torch.bfloat16)
     return SvdquantPatcher(made.model, load_device=card.device, offload_device=tiny_models.CPU)
 
 

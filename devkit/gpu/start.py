@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 from ..doubles.demo_models import import_comfy
+from ..rig.layout import DevError
 
 
 def start(comfyui: Path, device: str) -> bool:
     """Make ComfyUI importable for ``"cpu"`` or ``"cuda"``; returns whether VRAM is dynamic.
 
     Raises:
-        RuntimeError: torch is imported already, or sees no CUDA device.
+        DevError: torch is imported already, or sees no CUDA device.
     """
     import_comfy(comfyui)
     from comfy.cli_args import args, enables_dynamic_vram
@@ -28,7 +29,7 @@ def start(comfyui: Path, device: str) -> bool:
         args.use_pytorch_cross_attention = True
         return False
     if "torch" in sys.modules:
-        raise RuntimeError("torch was imported before its allocator was chosen")
+        raise DevError("torch was imported before its allocator was chosen")
     if enables_dynamic_vram():
         import comfy_aimdo.control
 
@@ -37,7 +38,7 @@ def start(comfyui: Path, device: str) -> bool:
     import torch
 
     if not torch.cuda.is_available():
-        raise RuntimeError("torch sees no CUDA device here")
+        raise DevError("torch sees no CUDA device here")
     return enables_dynamic_vram() and _dynamic()
 
 
