@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from unittest.mock import patch
+
 import torch
 
 from ...wrappers.lora.branch_set import KEY
@@ -64,6 +67,29 @@ def takes_less_than_a_step(card: Card) -> Measured:
     )
 
 
+def no_leak_is_seen(card: Card) -> Measured:
+    """Runs with changed strengths, each after the stack of before is gone, as in a graph."""
+    import comfy.model_management as management
+
+    model = tiny.qwen_image()
+    path, _ = models.lora_file(card, model, "leak")
+    patched = models.apply(model, (path, 1.0))
+    tiny.sample(patched)
+    collected: list[int] = []
+    with patch.object(management, "soft_empty_cache", lambda *_: collected.append(1)):
+        for strength in (0.3, 0.7):
+            patched = models.apply(model, (path, strength))
+            gc.collect()
+            management.cleanup_models_gc()  # which is what ComfyUI begins to load models with
+            dead = sum(loaded.is_dead() for loaded in management.current_loaded_models)
+            tiny.sample(patched)
+    return Measured(
+        f"ComfyUI collected garbage {len(collected)} times; {dead} models that it takes for leaks",
+        not collected and not dead,
+        {"collected": len(collected), "dead": dead},
+    )
+
+
 CLAIMS = (
     Claim(
         "strength-copies", "row 8",
@@ -73,5 +99,9 @@ CLAIMS = (
     Claim(
         "strength-time", "row 8", "A changed strength takes no longer than a step of one block",
         takes_less_than_a_step, 30, False,
+    ),
+    Claim(
+        "strength-leak", "row 8", "ComfyUI takes nothing for a leak when a strength changes",
+        no_leak_is_seen, 20, True,
     ),
 )  # fmt: skip
