@@ -45,7 +45,9 @@ def test_the_dry_run(comfyui_folder: Path, tmp_path: Path) -> None:
     assert rows <= {word for c in claims.values() for word in c["about"].replace(",", "").split()}
 
 
-@pytest.mark.parametrize("name", ["fp8-counts", "fp8-dora", "on-device", "others-stay"])
+@pytest.mark.parametrize(
+    "name", ["fp8-counts", "fp8-dora", "on-device", "others-stay", "strength-leak"]
+)
 def test_what_is_about_dynamic_vram_holds_on_the_double_of_a_card(
     comfyui: Any, name: str, tmp_path: Path
 ) -> None:
