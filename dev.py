@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("names", nargs="*", metavar="NAME", help="what to measure (default: all)")
     bench.add_argument("--page-only", action="store_true", help="write the page from what is there")
 
+    gpu = command("gpu", "prove on an NVIDIA card, in 8 minutes, what tests can only imitate")
+    gpu.add_argument("--cpu", action="store_true", help="a dry run, even if there is a card")
+    gpu.add_argument("--output", metavar="FOLDER", help="of the table (default: docs, on a card)")
+    gpu.add_argument("--only", nargs="+", metavar="CLAIM", help="ids of the claims to measure")
+
     test = command(
         "test", "lint, types and tests, or the tests of some files; more options go to pytest", True
     )

@@ -66,6 +66,7 @@ SUBJECTS = {
     "vivace.devkit.bench": "measurements",
     "vivace.devkit.doubles": "stand-ins",
     "vivace.devkit.fuzz": "made-up input",
+    "vivace.devkit.gpu": "on a real card",
     "vivace.devkit.matrix": "all versions",
     "vivace.devkit.rig": "ComfyUI, browser",
     "vivace.devkit.soak": "for hours",

@@ -123,6 +123,19 @@ def bench(arguments: Namespace, extra: list[str]) -> int:
     return 0
 
 
+def gpu(arguments: Namespace, extra: list[str]) -> int:
+    """Measure on the card by `devkit/gpu/`, or try that on the CPU; exit status 1 if it fails."""
+    _, python, comfyui = prepare(arguments)
+    device = "cuda" if not arguments.cpu and has_gpu(python, "cuda") else "cpu"
+    command = [str(python), "-m", "vivace.devkit.gpu.command", "--comfyui", str(comfyui)]
+    command += ["--device", device]
+    if arguments.output:
+        command += ["--output", str(Path(arguments.output).expanduser().resolve())]
+    if arguments.only:
+        command += ["--only", *arguments.only]
+    return subprocess.run(command, cwd=ROOT, env=child_environment(), check=False).returncode
+
+
 def fuzz(arguments: Namespace, extra: list[str]) -> int:
     """Fuzz by `devkit/fuzz/`; exit status 1 if anything broke. Ctrl+C lets it say what it found."""
     _, python, _ = prepare(arguments)

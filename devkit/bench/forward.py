@@ -31,12 +31,7 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
         patched.attachments[KEY].store.to(device)
         stacks[count * RANK] = patched
     network: Any = model.model.diffusion_model
-    side, text = LATENT[device], TEXT_TOKENS[device]
-    inputs = (
-        torch.randn(1, 16, 1, side, side, device=device, dtype=dtype),
-        torch.full((1,), 0.5, device=device, dtype=dtype),
-        torch.randn(1, text, 3584, device=device, dtype=dtype),
-    )
+    inputs = step_inputs(device, dtype)
     timings = Timings(device)
     with torch.inference_mode():
         network(*inputs)
@@ -48,7 +43,7 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
                     timings.time(f"rank {rank}", lambda: network(*inputs), fresh=False)
                 finally:
                     remove(patched)
-    tokens = side * side // 4 + text
+    tokens = LATENT[device] ** 2 // 4 + TEXT_TOKENS[device]
     case = f"qwen_image block, {tokens} tokens"
     results = [
         Result(
@@ -68,8 +63,20 @@ def measure(folder: Path, device: str, rounds: int) -> tuple[list[Result], dict[
     }
 
 
+def step_inputs(
+    device: str, dtype: torch.dtype, text_width: int = 3584
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latent ``[1, 16, 1, side, side]``, time ``[1]`` and text ``[1, tokens, text_width]``."""
+    side, text = LATENT[device], TEXT_TOKENS[device]
+    return (
+        torch.randn(1, 16, 1, side, side, device=device, dtype=dtype),
+        torch.full((1,), 0.5, device=device, dtype=dtype),
+        torch.randn(1, text, text_width, device=device, dtype=dtype),
+    )
+
+
 def arithmetic_share(tokens: int, rank: int) -> float:
-    """Multiplications of the branches as a share of those of the block.
+    """Multiplications of branches of a total rank as a share of those of the block.
 
     The block has, per token, its linear layers and the attention over all tokens; its modulation
     is computed once for all tokens and does not count.

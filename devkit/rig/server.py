@@ -24,9 +24,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def has_gpu(python: Path) -> bool:
-    """Whether torch in that environment sees an accelerator that ComfyUI can use."""
-    code = "import torch; print(torch.accelerator.is_available())"
+def has_gpu(python: Path, kind: str = "accelerator") -> bool:
+    """Whether torch in that environment sees an accelerator that ComfyUI can use.
+
+    `kind`: torch's name for those that count, ``"cuda"`` say; any unless given.
+    """
+    code = f"import torch; print(torch.{kind}.is_available())"
     output = subprocess.run(
         [str(python), "-c", code],
         env=child_environment(),

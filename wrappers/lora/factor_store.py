@@ -58,6 +58,7 @@ class FactorStore(torch.nn.Module):
         super().__init__()
         self.factors = factors
         self.identity = factors.identity()
+        self._first: weakref.ref[ModelPatcher] | None = None
         self.shared: dict[tuple[str, ...], Paged] = {}
         self.own: dict[str, Paged] = {}
         self.terms: dict[str, list[list[Paged]]] = {}
@@ -89,10 +90,23 @@ class FactorStore(torch.nn.Module):
         return pages + self.factors.reserved
 
     def patcher_for(self, model: ModelPatcher) -> ModelPatcher:
-        """The store as an additional model of `model`, managed in the way that `model` is."""
+        """The store as an additional model of `model`, managed in the way that `model` is.
+
+        Stacks that share the store get clones of one patcher. ComfyUI goes on with the first when
+        that of a stack which is gone was loaded; of an unrelated one it would believe that memory
+        leaks, and collect garbage and empty its caches at each changed strength.
+        """
         dynamic = hasattr(model, "is_dynamic") and model.is_dynamic()
-        made = _Maker(self, model.load_device, model.offload_device, dynamic)
-        return made.patcher(self)
+        first = self._first() if self._first else None
+        same = first is not None and (first.load_device, first.offload_device) == (
+            model.load_device,
+            model.offload_device,
+        )
+        if first is not None and same and type(first) is _kind(dynamic):
+            return first.clone()
+        made = _Maker(self, model.load_device, model.offload_device, dynamic).patcher(self)
+        self._first = weakref.ref(made)
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +120,9 @@ class _Maker:
 
     def patcher(self, store: FactorStore, dynamic: bool | None = None) -> ModelPatcher:
         wanted = self.dynamic if dynamic is None else dynamic
-        kind = model_patcher.CoreModelPatcher if wanted else ModelPatcher
-        patcher = kind(store, self.load_device, self.offload_device, size=max(store.nbytes, 1))
+        patcher = _kind(wanted)(
+            store, self.load_device, self.offload_device, size=max(store.nbytes, 1)
+        )
         # With this ComfyUI makes a copy for another GPU, which has a network of its own too.
         patcher.cached_patcher_init = (self.copy, ())
         return patcher
@@ -116,6 +131,10 @@ class _Maker:
         """A patcher of a store with the same tensors, at home."""
         store = FactorStore(self.store.factors, self.load_device)
         return self.patcher(store, dynamic=self.dynamic and not disable_dynamic)
+
+
+def _kind(dynamic: bool) -> type[ModelPatcher]:
+    return model_patcher.CoreModelPatcher if dynamic else ModelPatcher
 
 
 class Stores:

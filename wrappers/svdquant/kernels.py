@@ -64,8 +64,8 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels:
     wants = registry.get_constraints("cuda", _SVDQ)
     if device.type != "cuda" or wants is None:  # other than NVIDIA's, or without the extension
         return Kernels.CHOSEN
-    least = wants.min_compute_capability or (0, 0)
-    if torch.cuda.get_device_capability(device) < least or dtype not in wants.params["x"].dtypes:
+    least, dtypes = wants.min_compute_capability or (0, 0), wants.params["x"].dtypes
+    if torch.cuda.get_device_capability(device) < least or (dtypes and dtype not in dtypes):
         return Kernels.EAGER
     disabled = not registry.is_available("cuda")
     return Kernels.DIRECT if disabled and registry.get_constraints("cuda", _AWQ) else Kernels.CHOSEN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +136,21 @@ def test_another_gpu_has_factors_of_its_own(tmp_path: Path) -> None:
     assert first.model is not second.model
     assert torch.equal(tiny.sample(other), wanted)
     assert torch.equal(tiny.sample(patched), wanted)
+
+
+def test_comfyui_sees_no_leak_when_a_strength_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stack of before is gone, as in a graph that runs anew, and its factors are used on."""
+    path, _ = lora_file(tmp_path / "a.safetensors", QWEN_MODULES | QKV)
+    model = tiny.qwen_image()
+    patched = apply(model, (path, 1.0), mode="branch")
+    store = patched.get_nested_additional_models()[0].model
+    tiny.sample(patched)
+    with caplog.at_level(logging.INFO):
+        for strength in (0.3, 0.7):
+            patched = apply(model, (path, strength), mode="branch").clone()
+            gc.collect()
+            tiny.sample(patched)
+            assert patched.get_nested_additional_models()[0].model is store
+    assert not [text for text in caplog.messages if "memory leak" in text]

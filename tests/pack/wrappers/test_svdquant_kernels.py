@@ -138,7 +138,7 @@ def test_workspaces_go_when_ranks_change(monkeypatch: pytest.MonkeyPatch) -> Non
         [module], down.new_ones(16, down.shape[0]), [up.new_ones(module.out_features, 16)]
     )
     assert not kept
-    kept["key", "again"] = (torch.empty(1),)
+    kept[("again",)] = (torch.empty(1),)
     kind.rescale_down(module, rank, appended.down, 0.5)
     assert kept, "a changed strength needs the same ones"
     kind.cut([module], rank)
