@@ -68,6 +68,7 @@ declare namespace Editor {
   }
 
   interface Node {
+    _extraWidgets?: Widget[];
     id: number | string;
     comfyClass: string;
     size: Size;

@@ -63,7 +63,7 @@ def test_promoted_rows_are_edited_saved_and_sent(promoted: Stack, renderer: str)
     expected = [row(PEFT, 1.0, False), row(INK, 0.35), row(FLAT)]
     assert rows_of(page) == expected
 
-    saved = json.loads(json.dumps(page.evaluate("() => app.rootGraph.serialize()")))
+    saved = json.loads(page.evaluate("() => JSON.stringify(app.rootGraph.serialize())"))
     load(page, saved)
     view(promoted)
     assert rows_of(page) == expected

@@ -23,18 +23,26 @@ function standIns(host) {
  * @param {Editor.Widget} standIn
  */
 function addWidget(host, standIn) {
+  const own = host._extraWidgets;
   const { onAdded, onRemoved, onResize } = host;
   const store = { get: () => standIn.value, set: (/** @type {unknown} */ value) => (standIn.value = value) };
   const { widget } = addRowsWidget(host, standIn.name, store);
   Object.assign(host, { onAdded, onRemoved, onResize });
+  // Newer editors list a node's own widgets after those of its inputs, where this one is already.
+  if (own?.includes(widget)) own.splice(own.indexOf(widget), 1);
   return widget;
 }
+
+/** The widget that was put in for an input. @type {WeakMap<Editor.Input, Editor.Widget>} */
+const shown = new WeakMap();
 
 /** @param {Editor.Node} host */
 function replaceStandIns(host) {
   if (host.graph?.getNodeById(String(host.id)) !== host) return; // not in its place yet
   for (const { input, standIn } of standIns(host)) {
     const widget = addWidget(host, standIn);
+    shown.get(input)?.onRemove?.(); // the editor has forgotten it
+    shown.set(input, widget);
     input._widget = widget;
     queueMicrotask(() => {
       widget.value = standIn.value; // the editor writes a saved value past the widget

@@ -46,6 +46,26 @@ export function normalRows(saved) {
 }
 
 /**
+ * Rows to be kept outside the widget. The editor makes what it keeps observable, of which
+ * `structuredClone` can make no copy; what is frozen to its depth stays as it is.
+ * @param {Row[]} rows
+ * @returns {readonly Row[]}
+ */
+export function kept(rows) {
+  return frozen(JSON.parse(JSON.stringify(rows)));
+}
+
+/**
+ * @template T
+ * @param {T} value
+ * @returns {T}
+ */
+function frozen(value) {
+  if (value !== null && typeof value === "object") Object.values(value).forEach(frozen);
+  return Object.freeze(value);
+}
+
+/**
  * @param {string} text
  * @returns {any} null if it is no JSON
  */

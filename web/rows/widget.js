@@ -2,6 +2,7 @@
 
 import { resizeNode } from "../node_size.js";
 import { LoraStack } from "./stack.js";
+import { kept, normalRows } from "./state.js";
 
 export const WIDGET_TYPE = "VIVACE_LORA_ROWS";
 export const MIN_WIDTH = 380; // in which all controls have room
@@ -22,7 +23,7 @@ export function addRowsWidget(node, name, store) {
   const stack = new LoraStack();
   const height = () => stack.height + MARGIN;
   const widget = node.addDOMWidget(name, WIDGET_TYPE, stack.element, {
-    getValue: () => (store ? store.get() : stack.value),
+    getValue: () => (store ? kept(normalRows(store.get())) : stack.value),
     setValue: (value) => {
       stack.value = value;
       keep();
@@ -33,9 +34,9 @@ export function addRowsWidget(node, name, store) {
     hideOnZoom: false, // rows are read and switched from afar, too
   });
   const keep = () => {
-    if (store) store.set(stack.value);
+    if (store) store.set(kept(stack.value));
     // Older editors read from here what a promoted widget sends.
-    else if (widget._state) widget._state.value = stack.value;
+    else if (widget._state) widget._state.value = kept(stack.value);
   };
   stack.onChange = (grown) => {
     keep();
