@@ -36,7 +36,11 @@ class Model21(comfy.model_base.QwenImage):
     """
 
     def __init__(self, model_config: Any, device: Any = None) -> None:
-        super().__init__(model_config, device=device, unet_model=cast(Any, QwenImage21Double))
+        # Past the class above, which cannot be given another network in an older ComfyUI.
+        base = comfy.model_base.BaseModel
+        kind, network = comfy.model_base.ModelType.FLUX, cast(Any, QwenImage21Double)
+        base.__init__(self, model_config, kind, device=device, unet_model=network)
+        self.memory_usage_factor_conds = ("ref_latents",)
 
     @property
     def current_patcher(self) -> Any:
