@@ -79,9 +79,7 @@ def sample(model: Any, seed: int = 1, steps: int = 2, **options: Any) -> torch.T
     """The latent `[1, C, 1 or none, 8, 8]` that ComfyUI's KSampler makes of a fixed noise."""
     import comfy.sample
 
-    latents = model.model.latent_format
-    frames = (1,) if latents.latent_dimensions == 3 else ()
-    shape = (1, latents.latent_channels, *frames, 8, 8)
+    shape = latent_shape(model)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     text = torch.randn(1, 6, TEXT, generator=torch.Generator().manual_seed(seed + 1))
     cond = [[text, {}]]
@@ -89,6 +87,13 @@ def sample(model: Any, seed: int = 1, steps: int = 2, **options: Any) -> torch.T
         model, noise, steps, 1.0, "euler", "simple", cond, cond, torch.zeros(shape),
         disable_pbar=True, seed=seed, **options,
     )  # fmt: skip
+
+
+def latent_shape(model: Any) -> tuple[int, ...]:
+    """The shape ``[1, C, 1 or none, 8, 8]`` of a small latent of a model."""
+    latents = model.model.latent_format
+    frames = (1,) if latents.latent_dimensions == 3 else ()
+    return 1, latents.latent_channels, *frames, 8, 8
 
 
 def weight_of(model: Any, path: str) -> torch.Tensor:

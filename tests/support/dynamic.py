@@ -24,7 +24,8 @@ def skip_without_it() -> None:
     from comfy.model_patcher import ModelPatcher
 
     if not hasattr(ModelPatcher, "deepclone_multigpu"):
-        pytest.skip("this ComfyUI has no dynamic VRAM as of 0.30")
+        needed = "dynamic VRAM as of 0.30"
+        pytest.skip(f"this ComfyUI has no {needed}")
 
 
 @contextmanager

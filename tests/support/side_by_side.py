@@ -49,8 +49,7 @@ def sample(
     """The latent that ComfyUI's sampler makes of a fixed noise, guided by two prompts."""
     import comfy.sample
 
-    three_d = model.model.latent_format.latent_dimensions == 3
-    shape = (1, 16, 1, 8, 8) if three_d else (1, 16, 8, 8)
+    shape = tiny.latent_shape(model)
     return comfy.sample.sample(
         model, random(*shape, seed=1), steps, cfg, "euler", "simple",
         positive or conditions(), negative or conditions(3, tokens=5), torch.zeros(shape),

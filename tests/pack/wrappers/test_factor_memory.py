@@ -124,8 +124,8 @@ def test_ranks_have_their_room_from_loading_to_unloading(tmp_path: Path) -> None
 @pytest.mark.own_loading
 def test_another_gpu_has_factors_of_its_own(tmp_path: Path) -> None:
     model = tiny.qwen_image()
-    if not hasattr(model, "deepclone_multigpu"):
-        pytest.skip("this ComfyUI has no deepclone_multigpu")
+    if not hasattr(model, needed := "deepclone_multigpu"):
+        pytest.skip(f"this ComfyUI has no {needed}")
     model.cached_patcher_init = (tiny.qwen_image, ())
     patched = branched(tmp_path, model)
     wanted = tiny.sample(patched)

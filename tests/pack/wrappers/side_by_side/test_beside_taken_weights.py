@@ -103,7 +103,7 @@ def test_merged_models_have_their_share_of_the_stack(
     caplog.set_level(logging.WARNING, LOGGER)
     maker, modules = MAKERS[family]
     path, deltas = lora_file(tmp_path / "a.safetensors", modules)
-    block = {"qwen_image": "transformer_blocks.0.", "z_image": "layers.1."}[family]
+    block = "layers.1." if family == "z_image" else "transformer_blocks.0."
     nodes: dict[str, Any] = {
         "simple": lambda a, b: ModelMergeSimple().merge(a, b, 0.25)[0],
         "blocks": lambda a, b: ModelMergeBlocks().merge(a, b, rest=0.25, **{block: 0.75})[0],
