@@ -36,7 +36,8 @@ _MEASURES = (
     ("second", "read one", "second LoRA of the kind / read", Target(_AT_MOST, 1.3)),
     (FIRST, "strength", "first apply / strength change", Target("at least", 100)),
     (NODE, "node strength", "first run / strength change, node, branch", None),
-    ("comfyui", "node strength", "ComfyUI's loader / strength change", Target("at least", 50)),
+    # Its loader alone: before the next picture ComfyUI merges all weights anew besides.
+    ("comfyui", "node strength", "ComfyUI's loader without merging / strength change", None),
     ("naive", "strength", "naive pipeline / strength change", None),
     (FIRST, "toggle off", "first apply / toggle one off", None),
     (FIRST, "toggle on", "first apply / toggle one on", None),
