@@ -111,12 +111,14 @@ def _node(timings: Timings, model: Any, files: Files) -> None:
     """What the nodes call, with the model's own composer and the default cache."""
     forget_everything()
     RUNNING.clear()
-    timings.time(NODE, lambda: apply_loras(model, files, "branch"))
-    _strengths(
-        timings,
-        "node strength",
-        lambda s: apply_loras(model, [(path, s) for path, _ in files], "branch"),
-    )
+    kept: list[object] = []  # as ComfyUI keeps what a node gave, until the node has run again
+
+    def run(strength: float) -> None:
+        kept[:] = [apply_loras(model, [(path, strength) for path, _ in files], "branch")]
+
+    timings.time(NODE, lambda: run(files[0][1]))
+    _strengths(timings, "node strength", run)
+    kept.clear()
     forget_everything()
     RUNNING.clear()
 
