@@ -62,6 +62,13 @@ def test_promoted_rows_are_edited_saved_and_sent(promoted: Stack, renderer: str)
     promoted.press("Enter")
     expected = [row(PEFT, 1.0, False), row(INK, 0.35), row(FLAT)]
     assert rows_of(page) == expected
+    # What is not frozen newer editors make observable, and cannot copy when they open a workflow.
+    assert page.evaluate(
+        """() => {
+            const [{ value }, ...more] = app.rootGraph.nodes[0].widgets;
+            return more.length === 0 && Object.isFrozen(value) && value.every(Object.isFrozen);
+        }"""
+    )
 
     saved = json.loads(page.evaluate("() => JSON.stringify(app.rootGraph.serialize())"))
     load(page, saved)
